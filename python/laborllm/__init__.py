@@ -1,0 +1,72 @@
+"""Careers as text: fine-tuned language models of the next occupation, judged beside the models economists trust.
+
+Public names are loaded on first use: importing the package loads neither torch nor transformers nor peft.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from laborllm.evaluate import evaluate
+    from laborllm.models.counts import Laplace, Marginal, Markov, TwoStage, Uniform
+    from laborllm.models.language import LanguageModel
+    from laborllm.occupations import Occupations
+    from laborllm.panel import Panel
+    from laborllm.predictions import Predictions
+    from laborllm.report import write_report
+    from laborllm.resume import Template, render
+    from laborllm.score import TitleScorer
+    from laborllm.trie import TitleTrie
+
+_HOME = {
+    "Laplace": "models.counts",
+    "LanguageModel": "models.language",
+    "Marginal": "models.counts",
+    "Markov": "models.counts",
+    "Occupations": "occupations",
+    "Panel": "panel",
+    "Predictions": "predictions",
+    "Template": "resume",
+    "TitleScorer": "score",
+    "TitleTrie": "trie",
+    "TwoStage": "models.counts",
+    "Uniform": "models.counts",
+    "evaluate": "evaluate",
+    "render": "resume",
+    "write_report": "report",
+}
+
+__all__ = [
+    "Laplace",
+    "LanguageModel",
+    "Marginal",
+    "Markov",
+    "Occupations",
+    "Panel",
+    "Predictions",
+    "Template",
+    "TitleScorer",
+    "TitleTrie",
+    "TwoStage",
+    "Uniform",
+    "__version__",
+    "evaluate",
+    "render",
+    "write_report",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # noqa: PLC0415  only where it is asked for
+
+        return version("laborllm")
+    if name not in _HOME:
+        raise AttributeError(f"module 'laborllm' has no attribute {name!r}")
+    return getattr(import_module(f"laborllm.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

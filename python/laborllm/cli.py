@@ -1,0 +1,480 @@
+"""The command line: one command per stage, parsing and printing only.
+
+Results go to stdout with `--json`; progress and notes go to stderr. Exit codes: 0 done, 1 an error in data or run,
+2 usage.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from laborllm.errors import LaborLLMError, MissingDependencyError, PanelError
+
+if TYPE_CHECKING:
+    from laborllm.panel import Panel
+    from laborllm.resume import Template
+
+app = typer.Typer(
+    help="Careers as text: fine-tuned language models of the next occupation, beside the models economists trust.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+notes = Console(stderr=True, highlight=False, soft_wrap=True)
+
+PanelPath = Annotated[Path, typer.Argument(help="Panel: Parquet, Arrow or CSV, one row per worker and year.")]
+OccupationsPath = Annotated[Path, typer.Option("--occupations", help="The closed list of states: code, title, status.")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write.")]
+Dataset = Annotated[str | None, typer.Option("--dataset", help="Tag of the survey, for a panel without that column.")]
+Columns = Annotated[
+    list[str] | None, typer.Option("--column", help="Foreign column name, as name=foreign: worker_id=person_id.")
+]
+DropNull = Annotated[
+    bool, typer.Option("--drop-null-occupations", help="Drop rows without an occupation, and count them.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+TemplateName = Annotated[str, typer.Option("--template", help="Name or TOML file of the resume's template.")]
+Without = Annotated[list[str] | None, typer.Option("--without", help="Leave out the bracketed phrase of this field.")]
+Shard = Annotated[str | None, typer.Option("--shard", help="Only shard i of n, as i/n, counted from 0.")]
+Weighted = Annotated[bool, typer.Option("--weighted", help="Weigh rows with the panel's column `weight`.")]
+
+
+@app.callback()
+def _main(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Declare the options of every command; `main` reads --debug."""
+
+
+def main() -> None:
+    """Run the command line; an error that the user can repair is one line on stderr and exit code 1."""
+    try:
+        app()
+    except LaborLLMError as error:
+        if "--debug" in sys.argv:
+            raise
+        notes.print(f"{type(error).__name__}: {error}", markup=False)
+        sys.exit(1)
+
+
+@app.command()
+def split(
+    panel: PanelPath,
+    occupations: OccupationsPath,
+    output: Output,
+    train: Annotated[float, typer.Option(help="Share of workers to fit on.")] = 0.7,
+    val: Annotated[float, typer.Option(help="Share of workers to choose on.")] = 0.1,
+    test: Annotated[float, typer.Option(help="Share of workers to report on.")] = 0.2,
+    unit: Annotated[
+        str, typer.Option(help="Column whose values stay together: the worker, or a family.")
+    ] = "worker_id",
+    seed: Seed = 0,
+    dataset: Dataset = None,
+    column: Columns = None,
+    drop_null_occupations: DropNull = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Divide workers into train, val and test by a hash of who they are, and write the panel with that column."""
+    from laborllm.files import write_parquet
+
+    table = _read_panel(panel, occupations, dataset, column, drop_null_occupations)
+    divided = table.with_split({"train": train, "val": val, "test": test}, seed=seed, unit=unit)
+    write_parquet(divided.table, output, overwrite=overwrite)
+    names = ("train", "val", "test")
+    counts = {name: _size(divided.part(name)) for name in names if _has_split(divided, name)}
+    _done({"output": str(output), "seed": seed, "splits": counts}, as_json=as_json)
+
+
+@app.command()
+def resumes(
+    panel: PanelPath,
+    occupations: OccupationsPath,
+    output: Output,
+    template: TemplateName = "labor-llm",
+    without: Without = None,
+    shard: Shard = None,
+    dataset: Dataset = None,
+    column: Columns = None,
+    drop_null_occupations: DropNull = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the panel's careers as text, with the place of every title."""
+    from laborllm.files import write_parquet
+    from laborllm.resume import render
+
+    table = _shard(_read_panel(panel, occupations, dataset, column, drop_null_occupations), shard)
+    stream = render(table, _template(template, without).bind(table.table.column_names))
+    write_parquet(stream, output, overwrite=overwrite)
+    _done({"output": str(output), "workers": table.num_workers, "rows": table.num_rows}, as_json=as_json)
+
+
+@app.command()
+def tokens(
+    panel: PanelPath,
+    occupations: OccupationsPath,
+    tokenizer: Annotated[str, typer.Option("--tokenizer", help="Directory or hub name of a model or its tokenizer.")],
+    output: Output,
+    template: TemplateName = "labor-llm",
+    without: Without = None,
+    shard: Shard = None,
+    dataset: Dataset = None,
+    column: Columns = None,
+    drop_null_occupations: DropNull = False,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write the panel's careers as token ids, with the place of every title."""
+    from laborllm.files import with_metadata, write_parquet
+    from laborllm.resume import render
+    from laborllm.tokens import encode, load_tokenizer, title_units, to_arrow, tokenizer_hash
+
+    table = _shard(_read_panel(panel, occupations, dataset, column, drop_null_occupations), shard)
+    bound = _template(template, without).bind(table.table.column_names)
+    fast = load_tokenizer(tokenizer)
+    texts = render(table, bound).read_all()
+    encoded = encode(texts, fast, units=title_units(fast, table.occupations, bound))
+    result = to_arrow(texts, encoded)
+    result = result.cast(with_metadata(result.schema, {"tokenizer": tokenizer_hash(fast)}))
+    write_parquet(result, output, overwrite=overwrite)
+    facts = {"output": str(output), "workers": len(encoded), "rows": len(encoded.starts), "tokens": len(encoded.ids)}
+    _done(facts, as_json=as_json)
+
+
+@app.command()
+def base(
+    panels: Annotated[list[Path], typer.Argument(help="Panels whose train split the tokenizer is trained on.")],
+    occupations: OccupationsPath,
+    output: Output,
+    size: Annotated[
+        Literal["tiny", "small"], typer.Option(help="Half a million or about 13 million weights.")
+    ] = "tiny",
+    template: TemplateName = "labor-llm",
+    seed: Seed = 0,
+    dataset: Dataset = None,
+    column: Columns = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make a small base of random weights where no pretrained model can be had."""
+    make_base = _train_extra().make_base
+    parts = [_read_panel(path, occupations, dataset, column).part("train") for path in panels]
+    make_base(parts, output, template=_template(template, None), size=size, seed=seed, overwrite=overwrite)
+    _done({"output": str(output), "size": size, "workers": sum(part.num_workers for part in parts)}, as_json=as_json)
+
+
+@app.command()
+def fit(
+    name: Annotated[
+        Literal["uniform", "marginal", "laplace", "markov", "two-stage"], typer.Argument(help="The model.")
+    ],
+    panel: PanelPath,
+    occupations: OccupationsPath,
+    output: Output,
+    weighted: Weighted = False,
+    dataset: Dataset = None,
+    column: Columns = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a count model on `train`, its back-off weights chosen on `val`."""
+    from laborllm.models.counts import MODELS
+
+    table = _read_panel(panel, occupations, dataset, column)
+    model = MODELS[name]().fit(table.part("train"), table.part("val"), weighted=weighted)
+    model.save(output, overwrite=overwrite)
+    facts = {"output": str(output), "model": name, **model.parameters()}
+    _done({**facts, "val_perplexity": model.val_perplexity}, as_json=as_json)
+
+
+@app.command()
+def train(
+    panel: PanelPath,
+    occupations: OccupationsPath,
+    base: Annotated[str, typer.Option("--base", help="Directory or hub name of any causal language model.")],
+    output: Output,
+    epochs: Annotated[int, typer.Option(min=0, help="Passes over the careers; 0 keeps the base as it is.")] = 3,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate of AdamW.")] = 3e-4,
+    batch_size: Annotated[int, typer.Option(min=1, help="Careers in an optimiser step.")] = 32,
+    lora_rank: Annotated[int, typer.Option(min=0, help="Rank of the LoRA adapters; 0 trains all weights.")] = 16,
+    loss_on: Annotated[Literal["all", "titles"], typer.Option(help="Tokens that carry the loss.")] = "all",
+    dtype: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Type of the base's weights.")] = "float32",
+    template: TemplateName = "labor-llm",
+    without: Without = None,
+    name: Annotated[str | None, typer.Option(help="What its predictions are called.")] = None,
+    weighted: Weighted = False,
+    seed: Seed = 0,
+    dataset: Dataset = None,
+    column: Columns = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune a language model on `train`, and keep the epoch that predicts `val` best."""
+    options = _train_extra().TrainingOptions(
+        epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, loss_on=loss_on, seed=seed
+    )
+    from laborllm.models.language import LanguageModel
+
+    table = _read_panel(panel, occupations, dataset, column)
+    model = LanguageModel(
+        base,
+        options=options,
+        lora_rank=lora_rank or None,
+        template=_template(template, without),
+        dtype=dtype,
+        name=name or output.name,
+    )
+    part = table.part("train")
+    with bar("training", epochs * part.num_workers) as step:
+        model.fit(part, table.part("val"), weighted=weighted, progress=step)
+    model.save(output, overwrite=overwrite)
+    best = min(model.history, key=lambda epoch: epoch.val_nll)
+    history = [{"epoch": e.epoch, "train_loss": _finite(e.train_loss), "val_nll": e.val_nll} for e in model.history]
+    _done(
+        {"output": str(output), "best_epoch": best.epoch, "val_nll": best.val_nll, "epochs": history}, as_json=as_json
+    )
+
+
+@app.command()
+def score(
+    model: Annotated[Path, typer.Argument(help="A model directory, as fit and train write it.")],
+    panel: PanelPath,
+    output: Output,
+    split: Annotated[str | None, typer.Option(help="Only the rows of this split; every row without it.")] = None,
+    titles: Annotated[
+        Literal["observed", "all"], typer.Option(help="The title that happened, or the whole law.")
+    ] = "observed",
+    law: Annotated[
+        Literal["raw", "normalized", "masked"], typer.Option(help="The law of a language model's log_p.")
+    ] = "raw",
+    keep_law: Annotated[bool, typer.Option("--keep-law", help="Store the probability of every title.")] = False,
+    dataset: Dataset = None,
+    column: Columns = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Predict: the probability of each next occupation."""
+    from laborllm.models import load_model
+
+    estimator = load_model(model)
+    table = _model_panel(estimator, panel, dataset, column)
+    table = table if split is None else table.part(split)
+    with bar("scoring", int(table.targets.sum())) as step:
+        if estimator.kind == "language":
+            predictions = estimator.predict(table, titles=titles, law=law, keep_law=keep_law, progress=step)
+        else:
+            predictions = estimator.predict(table, titles="all" if keep_law else "observed")
+    predictions.write(output, overwrite=overwrite)
+    facts = {"output": str(output), "model": predictions.metadata["model"], "law": predictions.metadata["law"]}
+    _done({**facts, "transitions": len(predictions.log_p), "workers": predictions.num_workers}, as_json=as_json)
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[list[Path], typer.Argument(help="Prediction files over the same transitions.")],
+    by: Annotated[str | None, typer.Option(help="Also by the values of this column of --panel.")] = None,
+    panel: Annotated[Path | None, typer.Option(help="The panel that holds the column.")] = None,
+    weight: Annotated[str | None, typer.Option(help="Weigh transitions with this column of --panel.")] = None,
+    dataset: Dataset = None,
+    column: Columns = None,
+    draws: Annotated[int, typer.Option(min=2, help="Bootstrap draws of workers.")] = 1_000,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Print perplexities and move metrics with their errors, and paired differences."""
+    from laborllm.evaluate import evaluate as evaluate_
+    from laborllm.panel import Panel
+    from laborllm.predictions import Predictions
+
+    loaded = [Predictions.read(path) for path in predictions]
+    table = None
+    if panel is not None:
+        table = Panel.read(panel, occupations=loaded[0].occupations, dataset=dataset, columns=_columns(column))
+    evaluation = evaluate_(loaded, by=by, panel=table, weight=weight, draws=draws, seed=seed)
+    if as_json:
+        typer.echo(evaluation.to_json())
+    else:
+        print_evaluation(evaluation)
+
+
+@app.command()
+def report(
+    predictions: Annotated[list[Path], typer.Argument(help="Prediction files over the same transitions.")],
+    output: Output,
+    title: Annotated[str, typer.Option(help="The page's title.")] = "Predicting the next occupation",
+    draws: Annotated[int, typer.Option(min=2, help="Bootstrap draws of workers.")] = 1_000,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write one self-contained HTML page."""
+    from laborllm.predictions import Predictions
+    from laborllm.report import write_report
+
+    loaded = [Predictions.read(path) for path in predictions]
+    write_report(loaded, output, title=title, draws=draws, seed=seed, overwrite=overwrite)
+    _done({"output": str(output), "models": [p.metadata["model"] for p in loaded]}, as_json=as_json)
+
+
+@app.command()
+def generate(
+    model: Annotated[Path, typer.Argument(help="A language model's directory.")],
+    history: Annotated[Path, typer.Option("--history", help="A panel of histories; each gets its next occupation.")],
+    year: Annotated[int | None, typer.Option(help="Year to predict; by default each worker's last plus one.")] = None,
+    education: Annotated[str | None, typer.Option(help="Education in that year; by default the last known.")] = None,
+    beams: Annotated[int, typer.Option(min=1, help="Width of beam search; 1 is greedy.")] = 1,
+    samples: Annotated[int, typer.Option(min=0, help="Draws per history from the masked law.")] = 0,
+    seed: Seed = 0,
+    dataset: Dataset = None,
+    column: Columns = None,
+) -> None:
+    """Print decoded next occupations as JSON lines; every title is on the list."""
+    _train_extra()
+    from dataclasses import asdict
+
+    from laborllm.generate import decode, next_rows
+    from laborllm.models import load_model
+
+    estimator = load_model(model)
+    if estimator.kind != "language":
+        raise PanelError(f"{model} is a {estimator.kind} model and writes no text; use laborllm score --keep-law")
+    table = next_rows(_model_panel(estimator, history, dataset, column), year=year, education=education)
+    for decoded in decode(estimator.scorer, table, beams=beams, samples=samples, seed=seed):
+        typer.echo(json.dumps(asdict(decoded), ensure_ascii=False))
+
+
+@app.command()
+def demo(
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder for models, predictions and report.html.")
+    ] = Path("demo"),
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+) -> None:
+    """Run the whole way on 545 real careers (NLSY79, 1980-87), in a few minutes."""
+    from laborllm.demo import run
+
+    evaluation, page = run(output, seed=seed, overwrite=overwrite, bar=bar, say=notes.print)
+    print_evaluation(evaluation)
+    notes.print(f"wrote {page}", markup=False)
+
+
+@contextmanager
+def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+    """A progress bar on stderr; gives the function that advances it."""
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=notes, transient=not notes.is_terminal) as progress:
+        task = progress.add_task(what, total=total)
+        yield lambda count: progress.advance(task, count)
+
+
+def print_evaluation(evaluation: Any) -> None:
+    """Print the table of models, and their paired differences, on stdout."""
+    from rich.table import Table
+
+    from laborllm.report.tables import difference_rows, model_rows
+
+    for header, rows in (model_rows(evaluation), difference_rows(evaluation)):
+        table = Table(*header)
+        for row in rows:
+            table.add_row(*row)
+        if rows:
+            Console(soft_wrap=True).print(table)
+
+
+def _read_panel(
+    path: Path,
+    occupations: Path,
+    dataset: str | None,
+    columns: list[str] | None,
+    drop_null: bool = False,
+) -> Panel:
+    from laborllm.occupations import Occupations
+    from laborllm.panel import Panel
+
+    panel = Panel.read(
+        path,
+        occupations=Occupations.read(occupations),
+        dataset=dataset,
+        columns=_columns(columns),
+        drop_null_occupations=drop_null,
+    )
+    if sentence := panel.report.sentence():
+        notes.print(sentence, markup=False)
+    return panel
+
+
+def _model_panel(estimator: Any, path: Path, dataset: str | None, columns: list[str] | None) -> Panel:
+    """Read a panel in the occupations of a model, by default under the one tag it was trained with."""
+    from laborllm.panel import Panel
+
+    tags = estimator.datasets
+    tag = dataset if dataset is not None or len(tags) != 1 else tags[0]
+    return Panel.read(path, occupations=estimator.occupations, dataset=tag or None, columns=_columns(columns))
+
+
+def _columns(pairs: list[str] | None) -> dict[str, str]:
+    for pair in pairs or []:
+        if "=" not in pair:
+            raise typer.BadParameter(f"--column {pair} is not name=foreign, as in worker_id=person_id")
+    return dict(pair.split("=", 1) for pair in pairs or [])
+
+
+def _template(name: str, without: list[str] | None) -> Template:
+    from laborllm.resume import Template
+
+    return Template.load(name).without(*(without or []))
+
+
+def _shard(panel: Panel, shard: str | None) -> Panel:
+    if shard is None:
+        return panel
+    index, _, count = shard.partition("/")
+    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise typer.BadParameter(f"--shard {shard} is not i/n with 0 <= i < n, as in 0/4")
+    return panel.shard(int(index), int(count))
+
+
+def _train_extra() -> Any:
+    try:
+        import laborllm.train
+    except ImportError as error:
+        raise MissingDependencyError('this needs the train extra: pip install "laborllm[train]"') from error
+    return laborllm.train
+
+
+def _has_split(panel: Panel, name: str) -> bool:
+    return name in panel.column("split").dictionary.to_pylist()
+
+
+def _size(panel: Panel) -> dict[str, int]:
+    return {"workers": panel.num_workers, "rows": int(panel.targets.sum())}
+
+
+def _finite(value: float) -> float | None:
+    return value if value == value else None  # noqa: PLR0124  NaN is not equal to itself
+
+
+def _done(facts: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(facts, ensure_ascii=False))
+    else:
+        notes.print(", ".join(f"{key} {value}" for key, value in facts.items()), markup=False)

@@ -1,0 +1,334 @@
+"""A causal language model of the next occupation: a base, fine-tuned on resumes by LoRA or in all its weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import asdict
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import numpy as np
+
+from laborllm.errors import MissingDependencyError, ModelError
+from laborllm.files import output_directory
+from laborllm.occupations import Occupations
+from laborllm.panel import Panel
+from laborllm.predictions import Predictions
+from laborllm.resume import Template, render
+from laborllm.tokens import encode, load_tokenizer, tokenizer_hash
+from laborllm.windows import training_windows
+
+try:
+    import torch
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+except ImportError as error:
+    raise MissingDependencyError('language models need the train extra: pip install "laborllm[train]"') from error
+
+from laborllm.score import Law, TitleScorer
+from laborllm.train import Epoch, TrainingOptions, train
+from laborllm.train.loop import label_weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
+
+
+class LanguageModel:
+    """LABOR-LLM: next-token fine-tuning on resumes, P(title) from token probabilities.
+
+    Args:
+        base: A directory as hubs keep them, or a hub name, of any causal LM that transformers loads.
+        options: How to train; `epochs=0` leaves the base as it is (off the shelf).
+        lora_rank: Rank of the LoRA adapters on all linear layers; None trains all weights, as the paper did.
+        template: Name, path or `Template` of the resume's text.
+        dtype: `float32`, `bfloat16` or `float64` of the base's weights (adapters are float32 at least).
+        name: What its predictions are called; by default the base's name.
+
+    Source: arXiv 2406.17972. LoRA and its rank are ours; the published models were trained in all weights.
+    """
+
+    kind = "language"
+
+    def __init__(
+        self,
+        base: str | Path,
+        *,
+        options: TrainingOptions | None = None,
+        lora_rank: int | None = 16,
+        template: str | Path | Template = "labor-llm",
+        dtype: Literal["float32", "bfloat16", "float64"] = "float32",
+        name: str | None = None,
+    ) -> None:
+        self.base = str(base)
+        self.options = options or TrainingOptions()
+        self.lora_rank = lora_rank
+        self.template = template
+        self.dtype = dtype
+        self.name = name or Path(self.base).name
+        self.history: list[Epoch] = []
+        self.scorer: TitleScorer | None = None
+        self._fingerprint = ""
+        self._weights_hash = ""
+        self._datasets: list[str] = []
+        self._tokenizer_source = self.base
+
+    @property
+    def occupations(self) -> Occupations:
+        """The J states."""
+        return self._fitted().occupations
+
+    @property
+    def datasets(self) -> list[str]:
+        """Tags of the surveys it was trained on."""
+        return self._datasets
+
+    @property
+    def seed(self) -> int:
+        """Seed of the adapters, the order of careers and dropout."""
+        return self.options.seed
+
+    def get_params(self) -> dict[str, Any]:
+        """The constructor's arguments."""
+        names = ("base", "options", "lora_rank", "template", "dtype", "name")
+        return {name: getattr(self, name) for name in names}
+
+    def set_params(self, **params: Any) -> Self:
+        """Replace some of the constructor's arguments."""
+        unknown = params.keys() - self.get_params().keys()
+        if unknown:
+            raise ModelError(f"unknown parameters {sorted(unknown)}; known are {sorted(self.get_params())}")
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def fit(
+        self, train_panel: Panel, val: Panel, *, weighted: bool = False, progress: Callable[[int], None] | None = None
+    ) -> Self:
+        """Fine-tune on the target rows of `train_panel`, and keep the epoch that predicts those of `val` best.
+
+        Args:
+            train_panel: Rows to learn from; earlier rows of the same workers are shown but carry no label.
+            val: Rows that choose the epoch: the lowest mean -log P(title) under the raw law.
+            weighted: Weigh each row's tokens with the panel's `weight`.
+            progress: Called with the number of careers done since the last call.
+        """
+        template = self.template if isinstance(self.template, Template) else Template.load(self.template)
+        template = template if template.bound else template.bind(train_panel.table.column_names)
+        torch.manual_seed(self.seed)
+        model = load_base(self.base, dtype=self.dtype)
+        self._fingerprint = fingerprint(self.base)
+        if self.lora_rank is not None:
+            alpha = 2 * self.lora_rank
+            adapters = LoraConfig(
+                r=self.lora_rank, lora_alpha=alpha, target_modules="all-linear", task_type="CAUSAL_LM"
+            )
+            model = get_peft_model(model, adapters)
+        self._adopt(model, train_panel.occupations, template)
+        self._datasets = train_panel.datasets
+        scorer = self._fitted()
+        row_weights = _row_weights(train_panel) if weighted else None
+        windows, tokens = training_windows(
+            train_panel, self._encode(train_panel), lambda a, b: self._encode(train_panel, (a, b)), limit=scorer.window
+        )
+        weights = label_weights(tokens, windows, train_panel.targets, row_weights, loss_on=self.options.loss_on)
+        texts = scorer.texts(val)
+
+        def validate() -> float:
+            return float(-scorer.log_p_observed(val, texts)[0][val.targets].mean())
+
+        self.history = train(model, tokens, weights, self.options, validate=validate, progress=progress)
+        self._weights_hash = _weights_hash(model)
+        return self
+
+    def predict(
+        self,
+        panel: Panel,
+        *,
+        titles: Literal["observed", "all"] = "observed",
+        law: Law = "raw",
+        keep_law: bool = False,
+        progress: Callable[[int], None] | None = None,
+    ) -> Predictions:
+        """Score the panel's target rows; see `TitleScorer.score`.
+
+        Raises:
+            ModelError: The model is not fitted, or the panel's occupations are not those it was fitted on.
+        """
+        scorer = self._fitted()
+        if panel.occupations.hash != scorer.occupations.hash:
+            raise ModelError("the panel's occupations are not those of the model; read it with the model's list")
+        return scorer.score(
+            panel,
+            titles=titles,
+            law=law,
+            model=self.name,
+            keep_law=keep_law,
+            progress=progress,
+            model_hash=self._weights_hash,
+            seed=self.seed,
+        )
+
+    def save(self, directory: str | Path, *, overwrite: bool = False) -> None:
+        """Write `laborllm.json`, the tokenizer, and either a plain peft `adapter` or all `weights` (safetensors)."""
+        scorer = self._fitted()
+        facts = {
+            "kind": self.kind,
+            "version": version("laborllm"),
+            "name": self.name,
+            "base": self.base,
+            "base_fingerprint": self._fingerprint,
+            "lora_rank": self.lora_rank,
+            "dtype": self.dtype,
+            "options": asdict(self.options),
+            "template": json.loads(scorer.template.to_json()),
+            "template_hash": scorer.template.hash,
+            "tokenizer_hash": tokenizer_hash(scorer.tokenizer),
+            "occupations": json.loads(scorer.occupations.to_json()),
+            "occupations_hash": scorer.occupations.hash,
+            "weights_hash": self._weights_hash,
+            "datasets": self._datasets,
+            "history": [asdict(epoch) for epoch in self.history],
+            "redistributable": False,
+        }
+        with output_directory(directory, overwrite=overwrite) as temporary:
+            scorer.model.save_pretrained(temporary / ("weights" if self.lora_rank is None else "adapter"))
+            source = Path(self._tokenizer_source)
+            AutoTokenizer.from_pretrained(str(source), local_files_only=source.is_dir()).save_pretrained(
+                temporary / "tokenizer"
+            )
+            text = json.dumps(facts, indent=1, ensure_ascii=False).replace("NaN", "null")
+            (temporary / "laborllm.json").write_text(text, encoding="utf-8")
+
+    def export(self, directory: str | Path, *, overwrite: bool = False) -> None:
+        """Write the weights, adapters merged in, and the tokenizer as a base that others can start from."""
+        model = self._fitted().model
+        with output_directory(directory, overwrite=overwrite) as temporary:
+            (model if self.lora_rank is None else deepcopy(model).merge_and_unload()).save_pretrained(temporary)
+            self._save_tokenizer(temporary)
+
+    def _save_tokenizer(self, directory: Path) -> None:
+        source = Path(self._tokenizer_source)
+        AutoTokenizer.from_pretrained(str(source), local_files_only=source.is_dir()).save_pretrained(directory)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            ModelError: The base is no longer the one that was fine-tuned, or the weights are not those that were saved.
+        """
+        home = Path(directory)
+        facts = json.loads((home / "laborllm.json").read_text(encoding="utf-8"))
+        self = cls(
+            facts["base"],
+            options=TrainingOptions(**facts["options"]),
+            lora_rank=facts["lora_rank"],
+            dtype=facts["dtype"],
+            name=facts["name"],
+        )
+        self.history = [
+            Epoch(**{**epoch, "train_loss": epoch["train_loss"] or float("nan")}) for epoch in facts["history"]
+        ]
+        self._fingerprint, self._datasets = facts["base_fingerprint"], facts["datasets"]
+        self._tokenizer_source = str(home / "tokenizer")
+        if self.lora_rank is None:
+            model = load_base(home / "weights", dtype=self.dtype)
+        else:
+            if fingerprint(self.base) != self._fingerprint:
+                raise ModelError(f"the base {self.base} has changed since {home} was trained on it; restore or retrain")
+            model = PeftModel.from_pretrained(
+                load_base(self.base, dtype=self.dtype), str(home / "adapter"), is_trainable=True
+            )
+        self._adopt(
+            model,
+            Occupations.from_json(json.dumps(facts["occupations"])),
+            Template.from_json(json.dumps(facts["template"])),
+        )
+        self._weights_hash = _weights_hash(model)
+        if self._weights_hash != facts["weights_hash"]:
+            raise ModelError(
+                f"the weights in {home} are not those that were saved; train again or restore the directory"
+            )
+        return self
+
+    def _adopt(self, model: PreTrainedModel, occupations: Occupations, template: Template) -> None:
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        tokenizer = load_tokenizer(self._tokenizer_source)
+        self.template = template
+        self.scorer = TitleScorer(model, tokenizer, occupations=occupations, template=template)
+
+    def _fitted(self) -> TitleScorer:
+        if self.scorer is None:
+            raise ModelError("the language model is not fitted; call fit or load first")
+        return self.scorer
+
+    def _encode(self, panel: Panel, windows: tuple[np.ndarray, np.ndarray] | None = None) -> Any:
+        scorer = self._fitted()
+        return encode(render(panel, scorer.template, windows=windows), scorer.tokenizer, units=scorer.units)
+
+
+def load_base(base: str | Path, *, dtype: str = "float32") -> PreTrainedModel:
+    """Load a causal language model's weights (safetensors only, no code from the hub).
+
+    Raises:
+        ModelError: There is no such directory, it holds no weights, or transformers cannot load it as a causal LM.
+    """
+    path = Path(base)
+    if path.is_dir():
+        if not any(path.glob("*.safetensors")):
+            raise ModelError(f"the base {path} holds no weights (*.safetensors); pickled weights are not read")
+    elif path.is_absolute() or str(base).startswith((".", "~")) or str(base).count("/") > 1:
+        raise ModelError(f"there is no base directory {path}; give a directory, a hub name, or make one: laborllm base")
+    try:
+        model, report = AutoModelForCausalLM.from_pretrained(
+            str(base),
+            dtype=DTYPES[dtype],
+            use_safetensors=True,
+            local_files_only=path.is_dir(),
+            output_loading_info=True,
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"the base {base} cannot be loaded ({' '.join(str(error).split())[:200]})") from error
+    if report["missing_keys"]:
+        raise ModelError(f"the base {base} lacks the weights {sorted(report['missing_keys'])[:3]}; it is incomplete")
+    return model
+
+
+def fingerprint(base: str | Path) -> str:
+    """SHA-256 over the configuration and weight files of a local base; name and commit of one from a hub."""
+    path = Path(base)
+    if not path.is_dir():
+        from transformers import AutoConfig  # noqa: PLC0415  hub bases only
+
+        return f"{base}@{getattr(AutoConfig.from_pretrained(str(base)), '_commit_hash', None)}"
+    digest = sha256()
+    for file in sorted([path / "config.json", *path.glob("*.safetensors")]):
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def _weights_hash(model: PreTrainedModel) -> str:
+    digest = sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        if parameter.requires_grad:
+            digest.update(name.encode())
+            digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _row_weights(panel: Panel) -> np.ndarray:
+    if "weight" not in panel.table.column_names:
+        raise ModelError("weighted=True needs a column `weight` in the panel")
+    weights = panel.column("weight").to_numpy(zero_copy_only=False).astype(np.float32)
+    if not np.isfinite(weights).all() or (weights < 0).any():
+        raise ModelError("the panel's weights hold a null or a negative value; repair or drop those rows")
+    return weights

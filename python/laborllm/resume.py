@@ -1,0 +1,229 @@
+"""Careers as text: templates, and the rendering of a panel through one of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from importlib import metadata, resources
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+
+from laborllm import _core
+from laborllm.errors import PanelError, TemplateError
+from laborllm.panel import Panel
+
+BATCH_BYTES = 16 << 20
+"""Text per batch of resumes; a batch ends with the career that passes it."""
+
+_ALWAYS_KNOWN = ("title", "year", "dataset", "worker_id")
+
+
+@dataclass(frozen=True)
+class Template:
+    """The text of a resume, as data.
+
+    `{field}` prints a column's value as it is. A phrase in `[[…]]` is left out for the whole panel when a column of its
+    fields is absent; one that prints no field, like `[[education level, ]]`, goes with the column its first word names.
+    The prompt of a transition is everything before the single space that leads `{title}`; the newline after it is the
+    title's terminator. Before the title a row shows its year, education and what is fixed; anything else would show the
+    row to be predicted, and stands behind the title, where it is seen for past rows only.
+
+    Raises:
+        TemplateError: Text that is no template, or a field without a word for null.
+    """
+
+    name: str
+    version: int
+    header: str
+    row: str
+    end: str
+    missing: Mapping[str, str] = field(default_factory=dict)
+    """The word for a null of each field."""
+    education: str = "target"
+    """Whose education stands before a title: "target" (the row's own, as in the paper) or "previous"."""
+
+    def __post_init__(self) -> None:
+        """Check the text once, when it is made."""
+        if self.education not in {"target", "previous"}:
+            raise TemplateError(f"education={self.education!r} is unknown; choose 'target' or 'previous'")
+        for name in (*self.header_fields, *self.row_fields):
+            if name not in self.missing and name not in _ALWAYS_KNOWN:
+                raise TemplateError(
+                    f"the template has no word for a missing {{{name}}}; add {name} = \"…\" under [missing]"
+                )
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> Self:
+        """Read a template that comes with the package by its name, or a TOML file by its path (ending .toml)."""
+        path = Path(name_or_path)
+        home = resources.files("laborllm").joinpath("templates")
+        packaged = home.joinpath(f"{name_or_path}.toml")
+        if path.suffix != ".toml" and not packaged.is_file():
+            known = sorted(entry.name.removesuffix(".toml") for entry in home.iterdir() if entry.name.endswith(".toml"))
+            raise TemplateError(f"no template {str(name_or_path)!r}; known are {', '.join(known)}, or give a .toml file")
+        try:
+            text = path.read_text("utf-8") if path.suffix == ".toml" else packaged.read_text("utf-8")
+            return cls._from_mapping(tomllib.loads(text), source=str(name_or_path))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            reason = " ".join(str(error).split())
+            raise TemplateError(f"the template {name_or_path} cannot be read ({reason}); give a TOML file") from error
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The inverse of `to_json`."""
+        return cls._from_mapping(json.loads(text), source="the template's JSON")
+
+    @classmethod
+    def _from_mapping(cls, entries: Mapping[str, Any], *, source: str) -> Self:
+        kinds = {"name": str, "version": int, "header": str, "row": str, "end": str, "missing": dict, "education": str}
+        given = {key: value for key, value in entries.items() if key != "hash"}
+        required = {"name", "version", "header", "row", "end"}
+        wrong = [key for key, value in given.items() if not isinstance(value, kinds.get(key, type(None)))]
+        wrong += [f"missing.{key}" for key, word in given.get("missing", {}).items() if not isinstance(word, str)]
+        if wrong or required - given.keys():
+            lacks = ", ".join(sorted(required - given.keys())) or "nothing"
+            raise TemplateError(
+                f"{source} is no template: it lacks {lacks}, and has entries unknown or of a wrong type: "
+                f"{', '.join(wrong) or 'none'}; the keys are {', '.join(f.name for f in fields(cls))}"
+            )
+        return cls(**given)
+
+    @property
+    def header_fields(self) -> tuple[str, ...]:
+        """Fields printed in the header, in order, each once."""
+        return tuple(_core.template_fields(self.header, self.row, self.end)[0])
+
+    @property
+    def row_fields(self) -> tuple[str, ...]:
+        """Fields printed in a row, `title` among them, in order, each once."""
+        return tuple(_core.template_fields(self.header, self.row, self.end)[1])
+
+    @property
+    def bound(self) -> bool:
+        """Whether no brackets are left."""
+        return _core.template_fields(self.header, self.row, self.end)[2]
+
+    @property
+    def covariates(self) -> tuple[str, ...]:
+        """Fields printed other than dataset, year and title, in order, each once."""
+        printed = dict.fromkeys((*self.header_fields, *self.row_fields))
+        return tuple(name for name in printed if name not in {"dataset", "year", "title"})
+
+    def without(self, *dropped: str) -> Template:
+        """Leave out the bracketed phrases of these fields.
+
+        Raises:
+            TemplateError: A field that stands in no brackets.
+        """
+        header, row, end = _core.strip_template(self.header, self.row, self.end, dropped)
+        return replace(self, header=header, row=row, end=end)
+
+    def bind(self, columns: Iterable[str]) -> Template:
+        """Resolve the brackets for a set of columns, and keep the missing words of printed fields only.
+
+        Raises:
+            TemplateError: An unbracketed field without a column.
+        """
+        header, row, end = _core.bind_template(self.header, self.row, self.end, list(columns))
+        bound = replace(self, header=header, row=row, end=end)
+        printed = {*bound.header_fields, *bound.row_fields}
+        return replace(bound, missing={name: word for name, word in self.missing.items() if name in printed})
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON of the bound template, as hexadecimal text."""
+        if not self.bound:
+            raise TemplateError("a template has a hash once it is bound to a panel's columns; call bind first")
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """Canonical JSON: sorted keys, no spaces, characters as they are."""
+        return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def render(
+    panel: Panel, template: Template, *, windows: tuple[np.ndarray, np.ndarray] | None = None
+) -> pa.RecordBatchReader:
+    """Print every worker's career, in panel order, in batches of about 16 MB of text, on all cores.
+
+    Args:
+        panel: Whole careers end in the template's end; one cut short by `Panel.part` does not.
+        template: It is bound to the panel's columns where it is not yet.
+        windows: First rows and stop rows (absolute rows of the panel, each range inside one worker) to print instead:
+            header and rows [first, stop) of each, and the end only where that is the whole career.
+
+    Returns:
+        A stream with the columns dataset, worker_id, resume (large_string), title_start and title_end
+        (large_list<int64>, byte offsets with resume[start:end] == title), year (list<int32>) and occupation
+        (list<dictionary>). Its schema carries `laborllm.template`, `laborllm.occupations` and `laborllm.version`.
+
+    Raises:
+        TemplateError: The template does not fit the panel.
+        PanelError: A window that is no range of rows of one worker.
+    """
+    bound = template.bind(panel.table.column_names)
+    described = json.dumps({**json.loads(bound.to_json()), "hash": bound.hash}, sort_keys=True, ensure_ascii=False)
+    stream = _core.render(
+        panel.table,
+        header=bound.header,
+        row=bound.row,
+        end=bound.end,
+        missing=dict(bound.missing),
+        education=bound.education,
+        complete=pa.array(panel.complete),
+        windows=None if windows is None else (_rows(windows[0]), _rows(windows[1])),
+        metadata={
+            "laborllm.template": described,
+            "laborllm.occupations": panel.occupations.hash,
+            "laborllm.version": metadata.version("laborllm"),
+        },
+        batch_bytes=BATCH_BYTES,
+    )
+    return pa.RecordBatchReader.from_stream(stream)
+
+
+def render_plain(
+    panel: Panel, template: Template, *, windows: tuple[np.ndarray, np.ndarray] | None = None
+) -> list[str]:
+    """Print the same texts as `render`, one cell at a time: the slow twin for tests and benchmarks."""
+    bound = template.bind(panel.table.column_names)
+    names = {*bound.header_fields, *bound.row_fields}
+    cells = {name: panel.column("occupation" if name == "title" else name).to_pylist() for name in names}
+    texts = []
+    for first, stop in zip(*(windows or (panel.starts[:-1], panel.starts[1:])), strict=True):
+        worker = int(np.searchsorted(panel.starts, first, side="right")) - 1
+        start = int(panel.starts[worker])
+        text = _plain(bound, bound.header, {name: cells[name][start] for name in bound.header_fields})
+        for row in range(int(first), int(stop)):
+            shown = {name: cells[name][row] for name in bound.row_fields}
+            if bound.education == "previous" and "education" in shown:
+                before = cells["education"][row - 1] if row > start else None
+                lead, rest = bound.row.split("{title}")
+                text += _plain(bound, lead, shown | {"education": before}) + _plain(bound, "{title}" + rest, shown)
+            else:
+                text += _plain(bound, bound.row, shown)
+        whole = (first, stop) == (panel.starts[worker], panel.starts[worker + 1])
+        texts.append(text + bound.end if whole and panel.complete[worker] else text)
+    return texts
+
+
+def _plain(template: Template, text: str, values: Mapping[str, Any]) -> str:
+    def value(match: re.Match[str]) -> str:
+        found = values[match[1]]
+        return template.missing[match[1]] if found is None else str(found)
+
+    return re.sub(r"\{(\w+)\}", value, text)
+
+
+def _rows(values: np.ndarray) -> pa.Array:
+    array = np.asarray(values)
+    if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
+        raise PanelError(f"windows are two vectors of integers, not {array.dtype} of {array.ndim} dimensions")
+    return pa.array(array.astype(np.int64))

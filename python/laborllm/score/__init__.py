@@ -1,0 +1,5 @@
+"""The law over titles, read from a language model's token probabilities."""
+
+from laborllm.score.scorer import LAWS, Law, Method, TitleScorer
+
+__all__ = ["LAWS", "Law", "Method", "TitleScorer"]

@@ -1,0 +1,320 @@
+//! Everything a user can cause, one variant each; the variants hold the facts, `Display` holds the sentence.
+
+use thiserror::Error;
+
+/// Which of the three contracts an [`Error`] is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The panel breaks its contract.
+    Panel,
+    /// A template cannot be read, or does not fit the panel.
+    Template,
+    /// Token sequences that make no trie.
+    Trie,
+}
+
+/// Short name for results of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What is wrong, where, and the way out; one line each. Rows are input rows, counted from 0.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A required column is absent.
+    #[error("the panel has no column '{column}'; present are {}; rename one, or map it with columns={{\"{column}\": …}}", names(.present))]
+    MissingColumn {
+        /// The canonical name.
+        column: String,
+        /// Names of the columns that came.
+        present: Vec<String>,
+    },
+    /// `columns` maps a name that the data lack.
+    #[error("columns maps '{column}' to '{source_name}', which the panel lacks; present are {}", names(.present))]
+    MissingSource {
+        /// The canonical name.
+        column: String,
+        /// The name it was mapped to.
+        source_name: String,
+        /// Names of the columns that came.
+        present: Vec<String>,
+    },
+    /// Two columns would carry one name.
+    #[error("the column '{column}' is given twice; drop or rename one of the two before the panel is read, or change columns=")]
+    RepeatedColumn {
+        /// The name that stands twice.
+        column: String,
+    },
+    /// A column has a type that its part in the panel does not allow.
+    #[error("the column '{column}' has type {found}; {way_out}")]
+    ColumnType {
+        /// The canonical name.
+        column: String,
+        /// The Arrow type that came.
+        found: String,
+        /// What to convert it to, and how.
+        way_out: String,
+    },
+    /// Arrow refused to concatenate, cast or take a column.
+    #[error("the column '{column}' cannot be read: {reason}")]
+    Unreadable {
+        /// The canonical name.
+        column: String,
+        /// Arrow's own words.
+        reason: String,
+    },
+    /// No row is left.
+    #[error("the panel has no rows ({rows_in} came in, {dropped} were dropped for a null occupation); check the file and its filters")]
+    Empty {
+        /// Rows that came in.
+        rows_in: u64,
+        /// Rows dropped on request.
+        dropped: u64,
+    },
+    /// The dataset tag and the dataset column disagree.
+    #[error("dataset='{tag}' was given but the column 'dataset' holds '{found}' in row {row} (counted from 0); drop the column or leave the tag out")]
+    TwoTags {
+        /// The tag that was passed.
+        tag: String,
+        /// The first value that differs.
+        found: String,
+        /// Its row.
+        row: u64,
+    },
+    /// A null dataset, worker or year.
+    #[error("null {column} in row {row} (counted from 0){}; give it a value or drop the row", after(.worker))]
+    NullKey {
+        /// `dataset`, `worker_id` or `year`.
+        column: String,
+        /// Its row.
+        row: u64,
+        /// The worker, where it is known.
+        worker: Option<String>,
+    },
+    /// A year outside 32 bits.
+    #[error("the year {year} of worker {worker} in row {row} (counted from 0) is no calendar year; correct it")]
+    YearRange {
+        /// The value as given.
+        year: String,
+        /// The worker.
+        worker: String,
+        /// Its row.
+        row: u64,
+    },
+    /// A null or empty occupation.
+    #[error("null occupation of worker {worker} in {year} (row {row}, counted from 0); fill it, or drop such rows with drop_null_occupations=True")]
+    NullOccupation {
+        /// The worker.
+        worker: String,
+        /// The year.
+        year: i32,
+        /// Its row.
+        row: u64,
+    },
+    /// A state outside the closed list.
+    #[error("unknown state '{state}' of worker {worker} in {year} (row {row}, counted from 0); nearest are {}; correct it or add it to the list of occupations", names(.nearest))]
+    UnknownState {
+        /// The value as given.
+        state: String,
+        /// The worker.
+        worker: String,
+        /// The year.
+        year: i32,
+        /// Its row.
+        row: u64,
+        /// The three nearest titles (for integers, codes with their titles).
+        nearest: Vec<String>,
+    },
+    /// A string of digits where titles are expected.
+    #[error("the state '{state}' of worker {worker} in {year} (row {row}, counted from 0) is text of digits and no title; strings are titles, so cast the column to int64 if it holds codes")]
+    DigitState {
+        /// The value as given.
+        state: String,
+        /// The worker.
+        worker: String,
+        /// The year.
+        year: i32,
+        /// Its row.
+        row: u64,
+    },
+    /// Two rows for one worker and year.
+    #[error("two rows for worker {worker} in {year} (rows {} and {}, counted from 0); a worker has one state per year: drop one of them", .rows[0], .rows[1])]
+    RepeatedYear {
+        /// The worker.
+        worker: String,
+        /// The year.
+        year: i32,
+        /// Both rows, ascending.
+        rows: [u64; 2],
+    },
+    /// A fixed field that changes.
+    #[error("the {column} of worker {worker} changes from '{}' in {} to '{}' in {} (rows {} and {}, counted from 0); it is fixed: correct one of them", .values[0], .years[0], .values[1], .years[1], .rows[0], .rows[1])]
+    FixedChanges {
+        /// `gender`, `race` or `birth_year`.
+        column: String,
+        /// The worker.
+        worker: String,
+        /// Both values, in the order of their years.
+        values: [String; 2],
+        /// Their years.
+        years: [i32; 2],
+        /// Their rows.
+        rows: [u64; 2],
+    },
+    /// Rows that are not those of a checked panel.
+    #[error("these rows are not those of a checked panel: {reason}; build it with Panel.from_arrow or Panel.read")]
+    Unchecked {
+        /// What does not hold.
+        reason: String,
+    },
+    /// A window that is no range of rows of one worker.
+    #[error("window {window} (rows {first} to {stop}) is no range of rows of one worker; windows are [first, stop) in panel rows")]
+    Window {
+        /// Position in the list of windows.
+        window: usize,
+        /// First row.
+        first: i64,
+        /// One past its last row.
+        stop: i64,
+    },
+    /// Text that is no template.
+    #[error("the template's {part} cannot be read at character {at}: {reason}")]
+    Syntax {
+        /// `header`, `row` or `end`.
+        part: &'static str,
+        /// Character (not byte) position, counted from 0.
+        at: usize,
+        /// What is wrong there and what is meant to stand there.
+        reason: String,
+    },
+    /// A bracketed phrase that depends on nothing.
+    #[error("the phrase [[{phrase}]] in the template's {part} prints no field and does not begin with the name of one that is printed; write it without brackets")]
+    LoosePhrase {
+        /// `header`, `row` or `end`.
+        part: &'static str,
+        /// What stands between the brackets.
+        phrase: String,
+    },
+    /// A row that does not read year, then title.
+    #[error("the template's row {reason}")]
+    RowForm {
+        /// What does not hold and the way out.
+        reason: String,
+    },
+    /// A field where it may not stand.
+    #[error("the template prints {{{field}}} in its {part}; {way_out}")]
+    Misplaced {
+        /// The field.
+        field: String,
+        /// `header`, `row` or `end`.
+        part: &'static str,
+        /// Where it belongs.
+        way_out: String,
+    },
+    /// An unbracketed field without a column.
+    #[error("the template prints {{{field}}} in its {part} but the panel has no column '{field}'; present are {}; bracket the phrase as [[…]] to make it optional, or add the column", names(.present))]
+    FieldWithoutColumn {
+        /// The field.
+        field: String,
+        /// `header`, `row` or `end`.
+        part: &'static str,
+        /// Names of the columns there are.
+        present: Vec<String>,
+    },
+    /// A field that cannot be dropped.
+    #[error("the template has no bracketed phrase with {{{field}}} to leave out; bracketed are {}", names(.bracketed))]
+    NotBracketed {
+        /// The field.
+        field: String,
+        /// Fields that stand in brackets.
+        bracketed: Vec<String>,
+    },
+    /// A field without a word for null.
+    #[error("the template has no word for a missing {{{field}}}; add {field} = \"…\" under [missing]")]
+    NoMissingWord {
+        /// The field.
+        field: String,
+    },
+    /// A field of a type whose text is not defined.
+    #[error("the template prints {{{field}}} but the column has type {found}; cast it to the text you want printed")]
+    FieldType {
+        /// The field.
+        field: String,
+        /// The Arrow type that came.
+        found: String,
+    },
+    /// `{dataset}` without a tag.
+    #[error("the template prints {{dataset}} but the panel has no dataset tag; pass dataset=/--dataset")]
+    NoTag,
+    /// An unknown choice for the education shown.
+    #[error("education='{found}' is unknown; choose 'target' (that of the row to be predicted) or 'previous'")]
+    EducationChoice {
+        /// The word that came.
+        found: String,
+    },
+    /// A title without tokens.
+    #[error("the unit in row {row} is empty; every title needs at least one token")]
+    EmptyUnit {
+        /// Position in the list of units.
+        row: usize,
+    },
+    /// Two titles with the same tokens.
+    #[error("the units in rows {} and {} are the same tokens; titles must differ after tokenization", .rows[0], .rows[1])]
+    RepeatedUnit {
+        /// Both rows, ascending.
+        rows: [usize; 2],
+    },
+    /// A title whose tokens begin another's.
+    #[error("the unit in row {shorter} begins the unit in row {longer}; add the terminator (newline) to every unit")]
+    PrefixUnit {
+        /// Row of the shorter unit.
+        shorter: usize,
+        /// Row of the longer one.
+        longer: usize,
+    },
+    /// More tokens than 32-bit nodes can count.
+    #[error("the units hold {tokens} tokens; a trie has at most 2147483646 nodes: use fewer or shorter titles")]
+    TrieSize {
+        /// Sum of their lengths.
+        tokens: usize,
+    },
+}
+
+impl Error {
+    /// Which contract this is about, and so which Python exception it becomes.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Syntax { .. }
+            | Self::LoosePhrase { .. }
+            | Self::RowForm { .. }
+            | Self::Misplaced { .. }
+            | Self::FieldWithoutColumn { .. }
+            | Self::NotBracketed { .. }
+            | Self::NoMissingWord { .. }
+            | Self::FieldType { .. }
+            | Self::NoTag
+            | Self::EducationChoice { .. } => Kind::Template,
+            Self::EmptyUnit { .. }
+            | Self::RepeatedUnit { .. }
+            | Self::PrefixUnit { .. }
+            | Self::TrieSize { .. } => Kind::Trie,
+            _ => Kind::Panel,
+        }
+    }
+
+    /// Arrow's complaint about one column.
+    pub(crate) fn unreadable(column: &str, error: &dyn std::fmt::Display) -> Self {
+        let reason = error.to_string().replace('\n', " ");
+        Self::Unreadable { column: column.to_owned(), reason }
+    }
+}
+
+fn names(list: &[String]) -> String {
+    if list.is_empty() {
+        return "none".to_owned();
+    }
+    list.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ")
+}
+
+fn after(worker: &Option<String>) -> String {
+    worker.as_ref().map_or_else(String::new, |worker| format!(" of worker {worker}"))
+}

@@ -1,0 +1,17 @@
+//! Panels, resumes and title tries over Arrow: the pure Rust heart of `laborllm`.
+//!
+//! A stream of record batches goes through [`panel::check`] once and is a checked, sorted panel afterwards;
+//! [`resume::Renderer`] prints such a panel through a [`template::Template`]; [`trie::TitleTrie`] walks the token
+//! sequences of titles. Nothing here knows Python or a tokenizer.
+
+mod columns;
+pub mod error;
+mod fragments;
+mod order;
+pub mod panel;
+pub mod resume;
+pub mod template;
+pub mod trie;
+mod workers;
+
+pub use error::{Error, Kind, Result};

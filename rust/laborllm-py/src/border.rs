@@ -1,0 +1,65 @@
+//! Errors to exceptions, Arrow arrays to vectors and back.
+
+use std::sync::Arc;
+
+use arrow_array::{ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, UInt32Array};
+use laborllm_core::{Error, Kind};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3_arrow::{PyArray, PyTable};
+
+pyo3::import_exception!(laborllm.errors, PanelError);
+pyo3::import_exception!(laborllm.errors, TemplateError);
+pyo3::import_exception!(laborllm.errors, TrieError);
+
+/// The exception of an error's kind, with its sentence.
+pub fn raised(error: Error) -> PyErr {
+    match error.kind() {
+        Kind::Panel => PanelError::new_err(error.to_string()),
+        Kind::Template => TemplateError::new_err(error.to_string()),
+        Kind::Trie => TrieError::new_err(error.to_string()),
+    }
+}
+
+/// An int64 array.
+pub fn signed(values: Vec<i64>) -> PyArray {
+    PyArray::from_array_ref(Arc::new(Int64Array::from(values)))
+}
+
+/// A uint32 array.
+pub fn unsigned(values: Vec<u32>) -> PyArray {
+    PyArray::from_array_ref(Arc::new(UInt32Array::from(values)))
+}
+
+/// An int32 array.
+pub fn small(values: Vec<i32>) -> PyArray {
+    PyArray::from_array_ref(Arc::new(Int32Array::from(values)))
+}
+
+/// The one batch of a panel's table.
+pub fn whole(table: PyTable) -> PyResult<RecordBatch> {
+    let (batches, schema) = table.into_inner();
+    match batches.as_slice() {
+        [] => Ok(RecordBatch::new_empty(schema)),
+        [one] => Ok(one.clone()),
+        many => Err(PyValueError::new_err(format!("a panel is one batch, not {}", many.len()))),
+    }
+}
+
+/// The values of an int64 array without nulls.
+pub fn integers(array: PyArray) -> PyResult<Vec<i64>> {
+    let array: ArrayRef = array.into_inner().0;
+    match array.as_any().downcast_ref::<Int64Array>() {
+        Some(values) => Ok(values.values().to_vec()),
+        None => Err(PyTypeError::new_err(format!("expected int64, not {}", array.data_type()))),
+    }
+}
+
+/// The values of a boolean array without nulls.
+pub fn booleans(array: PyArray) -> PyResult<Vec<bool>> {
+    let array: ArrayRef = array.into_inner().0;
+    match array.as_any().downcast_ref::<BooleanArray>() {
+        Some(values) => Ok(values.values().iter().collect()),
+        None => Err(PyTypeError::new_err(format!("expected bool, not {}", array.data_type()))),
+    }
+}

@@ -1,0 +1,52 @@
+"""Small random panels with titles that are hard to tell apart, and real surveys where a machine has them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+HARD_TITLES = (
+    "Physicians",
+    "Physicians' assistants",
+    "Managers",
+    "Managers, n.e.c.",
+    "Cooks",
+    "a",
+    "b",
+    "Not employed",
+)
+"""Titles that begin other titles, that share first tokens, that are one token, that end in punctuation."""
+
+SURVEYS = Path(__file__).parents[1].parent / "shared" / "data"
+
+
+def careers(titles: tuple[str, ...], *, workers: int = 6, years: int = 5, seed: int = 0) -> pa.Table:
+    """Random careers of different lengths, with gaps, gender, race and education."""
+    random = np.random.default_rng(seed)
+    rows = []
+    for worker in range(workers):
+        gender, race = random.choice(["female", "male"]), random.choice(["black", "hispanic", "white"])
+        span = np.arange(1980, 1980 + 2 * years)
+        for year in np.sort(random.choice(span, size=random.integers(1, years + 1), replace=False)):
+            rows.append(
+                {
+                    "worker_id": worker,
+                    "year": int(year),
+                    "occupation": str(random.choice(titles)),
+                    "gender": str(gender),
+                    "race": str(race),
+                    "education": str(random.choice(["college", "high school"])),
+                }
+            )
+    return pa.Table.from_pylist(rows)
+
+
+def survey(name: str) -> Path:
+    """The folder of a real survey, or a skip where this machine has none."""
+    folder = SURVEYS / name
+    if not (folder / "careers.parquet").exists():
+        pytest.skip(f"the careers of {name} are not on this machine")
+    return folder

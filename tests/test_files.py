@@ -1,0 +1,83 @@
+"""Nothing half-written stands under a final name, and readers say what is wrong with a file."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+import pytest
+
+from laborllm.errors import FileError
+from laborllm.files import output_directory, output_file, read_parquet, read_table, write_parquet, write_text
+
+TABLE = pa.table({"a": list(range(1000))})
+
+
+def test_a_table_comes_back_as_it_was_written(tmp_path):
+    write_parquet(TABLE, tmp_path / "t.parquet")
+    assert read_table(tmp_path / "t.parquet").equals(TABLE)
+    assert [path.name for path in tmp_path.iterdir()] == ["t.parquet"]
+
+
+def test_a_stream_that_fails_half_way_leaves_no_file(tmp_path):
+    def batches():
+        yield TABLE.to_batches()[0]
+        raise ZeroDivisionError
+
+    stream = pa.RecordBatchReader.from_batches(TABLE.schema, batches())
+    with pytest.raises(ZeroDivisionError):
+        write_parquet(stream, tmp_path / "t.parquet")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_output_that_exists_is_refused_and_kept(tmp_path):
+    write_text("old", tmp_path / "note")
+    with pytest.raises(FileError, match=r"note exists.*--overwrite"):
+        write_text("new", tmp_path / "note")
+    assert (tmp_path / "note").read_text() == "old"
+    write_text("new", tmp_path / "note", overwrite=True)
+    assert (tmp_path / "note").read_text() == "new"
+
+
+def test_a_failed_overwrite_keeps_the_old_file_and_the_old_directory(tmp_path):
+    write_text("old", tmp_path / "note")
+    with pytest.raises(ZeroDivisionError), output_file(tmp_path / "note", overwrite=True) as path:
+        path.write_text("half")
+        raise ZeroDivisionError
+    with output_directory(tmp_path / "model") as folder:
+        (folder / "weights").write_text("old")
+    with pytest.raises(ZeroDivisionError), output_directory(tmp_path / "model", overwrite=True) as folder:
+        (folder / "weights").write_text("half")
+        raise ZeroDivisionError
+    assert (tmp_path / "note").read_text() == "old"
+    assert (tmp_path / "model" / "weights").read_text() == "old"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "note"]
+
+
+def test_a_missing_folder_is_named(tmp_path):
+    with pytest.raises(FileError, match="folder .*nowhere does not exist"):
+        write_text("x", tmp_path / "nowhere" / "x")
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.arrow", "t.csv"])
+def test_what_is_no_such_file_is_said_in_one_line(tmp_path, name):
+    (tmp_path / name).write_bytes(b"a,b\n1,2,3\nPAR0\x00\xff")
+    with pytest.raises(FileError, match=name) as error:
+        read_table(tmp_path / name)
+    assert "\n" not in str(error.value)
+
+
+def test_a_damaged_page_is_noticed(tmp_path):
+    path = tmp_path / "t.parquet"
+    write_parquet(TABLE, path)
+    raw = bytearray(path.read_bytes())
+    raw[60] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(FileError, match=r"t\.parquet"):
+        read_parquet(path)
+
+
+def test_a_path_without_a_file_and_an_unknown_ending_are_named(tmp_path):
+    with pytest.raises(FileError, match="is no file"):
+        read_table(tmp_path / "absent.parquet")
+    (tmp_path / "panel.dta").write_text("")
+    with pytest.raises(FileError, match=r"\.dta.*readable are"):
+        read_table(tmp_path / "panel.dta")

@@ -1,0 +1,58 @@
+"""Decoded titles are always on the list, and draws follow the law that the docstring names."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+pytestmark = pytest.mark.torch
+
+from laborllm.errors import PanelError  # noqa: E402
+from laborllm.generate import decode, next_rows  # noqa: E402
+from tests.samples import HARD_TITLES  # noqa: E402
+from tests.test_score import make  # noqa: E402
+
+
+def test_the_next_row_is_the_year_after_the_last_and_the_only_target():
+    _, panel = make(workers=6)
+    ahead = next_rows(panel)
+    assert ahead.targets.sum() == panel.num_workers
+    assert (ahead.years()[ahead.targets] == panel.years()[panel.starts[1:] - 1] + 1).all()
+    assert ahead.num_rows == panel.num_rows + panel.num_workers
+    later = next_rows(panel, year=2030, education="graduate school")
+    assert set(later.years()[later.targets].tolist()) == {2030}
+    shown = later.column("education").take(np.flatnonzero(later.targets)).to_pylist()
+    assert set(shown) == {"graduate school"}
+
+
+def test_a_year_that_is_not_ahead_is_refused_with_the_worker():
+    _, panel = make(workers=3)
+    with pytest.raises(PanelError, match="worker 0 has a row in 1980 or later"):
+        next_rows(panel, year=1980)
+
+
+@pytest.mark.parametrize("encoder", ["byte-level", "sentencepiece"])
+@pytest.mark.parametrize("options", [{}, {"beams": 3}, {"samples": 5}])
+def test_every_decoded_title_is_on_the_list_with_its_log_probabilities(encoder, options):
+    scorer, panel = make(encoder=encoder, workers=4, dtype=torch.float32)
+    found = list(decode(scorer, next_rows(panel), **options))
+    assert len(found) == 4 * max(1, options.get("samples", 0))
+    ahead = next_rows(panel)
+    law = scorer.score(ahead, titles="all", keep_law=True)
+    for decoded in found:
+        worker = panel.column("worker_id").take(panel.starts[:-1]).to_pylist().index(decoded.worker_id)
+        title = HARD_TITLES.index(decoded.title)
+        assert decoded.log_p == pytest.approx(float(law.log_p_all[worker, title]), abs=1e-4)
+
+
+def test_samples_follow_the_masked_law():
+    scorer, panel = make(workers=1, dtype=torch.float32)
+    ahead = next_rows(panel)
+    draws = 1_500
+    counts = Counter(decoded.title for decoded in decode(scorer, ahead, samples=draws, seed=3))
+    law = np.exp(scorer.score(ahead, titles="all", law="masked", keep_law=True).log_p_all[0].astype(float))
+    for title, p in zip(HARD_TITLES, law, strict=True):
+        assert abs(counts[title] / draws - p) < 4 * np.sqrt(p * (1 - p) / draws) + 1e-3
