@@ -30,6 +30,7 @@ def careers(titles: tuple[str, ...], *, workers: int = 6, years: int = 5, seed: 
     for worker in range(workers):
         gender, race = random.choice(["female", "male"]), random.choice(["black", "hispanic", "white"])
         span = np.arange(1980, 1980 + 2 * years)
+        graduates = 1980 + random.integers(2 * years)
         for year in np.sort(random.choice(span, size=random.integers(1, years + 1), replace=False)):
             rows.append(
                 {
@@ -38,7 +39,7 @@ def careers(titles: tuple[str, ...], *, workers: int = 6, years: int = 5, seed: 
                     "occupation": str(random.choice(titles)),
                     "gender": str(gender),
                     "race": str(race),
-                    "education": str(random.choice(["college", "high school"])),
+                    "education": "college" if year >= graduates else "high school",
                 }
             )
     return pa.Table.from_pylist(rows)

@@ -377,6 +377,12 @@ def test_the_first_differing_row_is_named(rows, predictions, change, message):
         check_comparable(predictions, predict(Rows(num_titles=5, **arrays), LAW))
 
 
+def test_another_dataset_alone_makes_a_row_differ(rows):
+    tagged = [predict(Rows(rows.worker, rows.year, rows.occupation, 5, np.full(180, tag)), LAW) for tag in ("a", "b")]
+    with pytest.raises(PredictionsError, match=r"row 0 .* worker 0 of 'a' .* worker 0 of 'b'"):
+        check_comparable(*tagged)
+
+
 def test_another_previous_title_alone_makes_a_row_differ(predictions):
     titles = predictions.table["previous"].cast(pa.large_string()).to_pylist()
     titles[9] = next(t for t in predictions.occupations.titles if t != titles[9])

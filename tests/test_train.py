@@ -219,7 +219,7 @@ def test_a_model_learns_a_world_whose_next_occupation_is_certain(tmp_path):
     panel = panel.with_split({"train": 0.8, "val": 0.1, "test": 0.1})
     template = Template(name="plain", version=1, header="{dataset}\n", row="{year}: {title}\n", end="", missing={})
     make_base([panel.part("train")], tmp_path / "base", template=template)
-    options = TrainingOptions(epochs=6, learning_rate=5e-3)
+    options = TrainingOptions(epochs=3, learning_rate=2e-3, batch_size=8)
     model = LanguageModel(tmp_path / "base", options=options, lora_rank=None, template=template)
     found = model.fit(panel.part("train"), panel.part("val")).predict(panel.part("test"))
     assert np.exp(-found.log_p[~found.first].mean()) < 1.05

@@ -11,7 +11,9 @@ from laborllm.errors import TrieError
 from laborllm.trie import TitleTrie
 
 END = 99
-UNITS = st.lists(st.lists(st.integers(0, 3), max_size=4).map(lambda body: [*body, END]), min_size=1, max_size=25, unique_by=tuple)
+UNITS = st.lists(
+    st.lists(st.integers(0, 3), max_size=4).map(lambda body: [*body, END]), min_size=1, max_size=25, unique_by=tuple
+)
 
 
 @settings(max_examples=100, deadline=None)
@@ -39,7 +41,11 @@ def test_a_walk_along_a_unit_ends_in_its_title_and_sees_what_others_allow(units:
 def test_the_flat_arrays_are_the_trie(units: list[list[int]]) -> None:
     trie = TitleTrie(units)
     assert (trie.first.dtype, trie.labels.dtype, trie.title_of.dtype) == (np.uint32, np.uint32, np.int32)
-    assert (len(trie.first), len(trie.labels), len(trie.title_of)) == (trie.num_nodes + 1, trie.num_nodes - 1, trie.num_nodes)
+    assert (len(trie.first), len(trie.labels), len(trie.title_of)) == (
+        trie.num_nodes + 1,
+        trie.num_nodes - 1,
+        trie.num_nodes,
+    )
     assert trie.first[0] == 0
     assert trie.first[-1] == len(trie.labels)
     paths: list[list[int]] = [[]] * trie.num_nodes
@@ -49,7 +55,9 @@ def test_the_flat_arrays_are_the_trie(units: list[list[int]]) -> None:
         for edge in edges:
             paths[edge + 1] = [*paths[node], int(trie.labels[edge])]
     assert [len(path) for path in paths] == sorted(len(path) for path in paths)
-    assert {int(title): path for title, path in zip(trie.title_of, paths, strict=True) if title >= 0} == dict(enumerate(units))
+    assert {int(title): path for title, path in zip(trie.title_of, paths, strict=True) if title >= 0} == dict(
+        enumerate(units)
+    )
 
 
 def test_the_arrays_are_views_that_cannot_be_written() -> None:
@@ -78,7 +86,7 @@ def test_units_that_cannot_be_told_apart_are_refused_by_row(units: list[list[int
 def test_unknown_states_are_refused() -> None:
     trie = TitleTrie([[1, 2]])
     for call in (trie.allowed, trie.title, lambda state: trie.advance(state, 1)):
-        with pytest.raises(TrieError, match="no state 3; states are 0 .the root. to 2"):
+        with pytest.raises(TrieError, match=r"no state 3; states are 0 \(the root\) to 2"):
             call(3)
     assert trie.advance(0, -1) is None
     assert repr(trie) == "TitleTrie(num_nodes=3)"

@@ -9,7 +9,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from laborllm.evaluate import evaluate
     from laborllm.models.counts import Laplace, Marginal, Markov, TwoStage, Uniform
     from laborllm.models.language import LanguageModel
     from laborllm.occupations import Occupations
@@ -33,7 +32,6 @@ _HOME = {
     "TitleTrie": "trie",
     "TwoStage": "models.counts",
     "Uniform": "models.counts",
-    "evaluate": "evaluate",
     "render": "resume",
     "write_report": "report",
 }
@@ -52,7 +50,6 @@ __all__ = [
     "TwoStage",
     "Uniform",
     "__version__",
-    "evaluate",
     "render",
     "write_report",
 ]

@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, final
 
+__all__ = ["TitleTrie", "bind_template", "check_panel", "render", "strip_template", "template_fields"]
+
 class _Stream(Protocol):
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
 
@@ -34,6 +36,7 @@ def render(
     metadata: Mapping[str, str],
     batch_bytes: int,
 ) -> Any: ...
+
 @final
 class TitleTrie:
     def __new__(cls, units: Sequence[Sequence[int]]) -> TitleTrie: ...

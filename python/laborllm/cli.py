@@ -7,6 +7,7 @@ Results go to stdout with `--json`; progress and notes go to stderr. Exit codes:
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from laborllm.errors import LaborLLMError, MissingDependencyError, PanelError
 
 if TYPE_CHECKING:
     from laborllm.panel import Panel
+    from laborllm.predictions import Predictions
     from laborllm.resume import Template
 
 app = typer.Typer(
@@ -59,6 +61,7 @@ def _main(
 
 def main() -> None:
     """Run the command line; an error that the user can repair is one line on stderr and exit code 1."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # ours are the only ones
     try:
         app()
     except LaborLLMError as error:
@@ -277,8 +280,8 @@ def score(
         else:
             predictions = estimator.predict(table, titles="all" if keep_law else "observed")
     predictions.write(output, overwrite=overwrite)
-    facts = {"output": str(output), "model": predictions.metadata["model"], "law": predictions.metadata["law"]}
-    _done({**facts, "transitions": len(predictions.log_p), "workers": predictions.num_workers}, as_json=as_json)
+    facts = {"output": str(output), "model": predictions.model, "law": predictions.law}
+    _done({**facts, "transitions": len(predictions), "workers": predictions.num_workers}, as_json=as_json)
 
 
 @app.command()
@@ -295,13 +298,8 @@ def evaluate(
 ) -> None:
     """Print perplexities and move metrics with their errors, and paired differences."""
     from laborllm.evaluate import evaluate as evaluate_
-    from laborllm.panel import Panel
-    from laborllm.predictions import Predictions
 
-    loaded = [Predictions.read(path) for path in predictions]
-    table = None
-    if panel is not None:
-        table = Panel.read(panel, occupations=loaded[0].occupations, dataset=dataset, columns=_columns(column))
+    loaded, table = _predictions(predictions, panel, dataset, column)
     evaluation = evaluate_(loaded, by=by, panel=table, weight=weight, draws=draws, seed=seed)
     if as_json:
         typer.echo(evaluation.to_json())
@@ -314,18 +312,28 @@ def report(
     predictions: Annotated[list[Path], typer.Argument(help="Prediction files over the same transitions.")],
     output: Output,
     title: Annotated[str, typer.Option(help="The page's title.")] = "Predicting the next occupation",
+    note: Annotated[
+        list[str] | None, typer.Option(help="A sentence on what the numbers are not; may be repeated.")
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="Also by the values of this column of --panel.")] = None,
+    panel: Annotated[
+        Path | None, typer.Option(help="The panel that holds the column, and the traits of workers.")
+    ] = None,
+    dataset: Dataset = None,
+    column: Columns = None,
     draws: Annotated[int, typer.Option(min=2, help="Bootstrap draws of workers.")] = 1_000,
     seed: Seed = 0,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page."""
-    from laborllm.predictions import Predictions
     from laborllm.report import write_report
 
-    loaded = [Predictions.read(path) for path in predictions]
-    write_report(loaded, output, title=title, draws=draws, seed=seed, overwrite=overwrite)
-    _done({"output": str(output), "models": [p.metadata["model"] for p in loaded]}, as_json=as_json)
+    loaded, table = _predictions(predictions, panel, dataset, column)
+    write_report(
+        loaded, output, title=title, notes=note or (), by=by, panel=table, draws=draws, seed=seed, overwrite=overwrite
+    )
+    _done({"output": str(output), "models": [p.model for p in loaded]}, as_json=as_json)
 
 
 @app.command()
@@ -388,6 +396,7 @@ def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
 
 def print_evaluation(evaluation: Any) -> None:
     """Print the table of models, and their paired differences, on stdout."""
+    from rich.markup import escape
     from rich.table import Table
 
     from laborllm.report.tables import difference_rows, model_rows
@@ -395,9 +404,9 @@ def print_evaluation(evaluation: Any) -> None:
     for header, rows in (model_rows(evaluation), difference_rows(evaluation)):
         table = Table(*header)
         for row in rows:
-            table.add_row(*row)
+            table.add_row(*(escape(cell) for cell in row))
         if rows:
-            Console(soft_wrap=True).print(table)
+            Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 def _read_panel(
@@ -420,6 +429,22 @@ def _read_panel(
     if sentence := panel.report.sentence():
         notes.print(sentence, markup=False)
     return panel
+
+
+def _predictions(
+    files: list[Path], panel: Path | None, dataset: str | None, columns: list[str] | None
+) -> tuple[list[Predictions], Panel | None]:
+    """Read prediction files and, where one is named, the panel they are about."""
+    from laborllm.panel import Panel
+    from laborllm.predictions import Predictions
+
+    loaded = [Predictions.read(path) for path in files]
+    if panel is None:
+        return loaded, None
+    tags = loaded[0].table["dataset"].combine_chunks().dictionary.to_pylist()
+    tag = dataset if dataset is not None or len(tags) != 1 else tags[0]
+    occupations = loaded[0].occupations
+    return loaded, Panel.read(panel, occupations=occupations, dataset=tag or None, columns=_columns(columns))
 
 
 def _model_panel(estimator: Any, path: Path, dataset: str | None, columns: list[str] | None) -> Panel:

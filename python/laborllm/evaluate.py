@@ -67,7 +67,6 @@ class Evaluation:
 class _Estimate:
     value: float
     draws: np.ndarray  # (B,)
-    workers: int  # how many bring weight: the spread of one worker is unknown
 
 
 @dataclass(frozen=True)
@@ -81,10 +80,6 @@ class _Frame:
     def part(self, rows: np.ndarray) -> dict[str, Any]:
         weights = None if self.weights is None else self.weights[rows]
         return {"worker": self.worker[rows], "counts": self.counts, "weights": weights}
-
-    def workers(self, rows: np.ndarray) -> int:
-        counted = rows if self.weights is None else rows & (self.weights > 0)
-        return len(np.unique(self.worker[counted]))
 
 
 def evaluate(
@@ -128,7 +123,8 @@ def evaluate(
         raise PredictionsError(f"the column {by or weight!r} is looked up in the panel; pass panel=")
     rows = None if panel is None or (by is None and weight is None) else _panel_rows(reference, panel)
     weights = None if weight is None else _weights(reference, _column(panel, weight, rows), name=weight)
-    counts = worker_draws(reference.num_workers, draws=draws, seed=seed)
+    workers = reference.num_workers
+    counts = worker_draws(workers, draws=draws if workers > 1 else 0, seed=seed)  # one worker has no spread
     frame = _Frame(worker=reference.worker, counts=counts, weights=weights)
     everyone = np.ones(len(reference), bool)
     estimates = [_estimates(one, everyone, frame=frame) for one in predictions]
@@ -169,21 +165,21 @@ def _estimates(predictions: Predictions, rows: np.ndarray, *, frame: _Frame) -> 
     for name, part in subsets.items():
         sample = frame.part(part)
         value = perplexity(predictions.log_p[part], weights=sample["weights"])
-        found[name] = _Estimate(value, perplexity_draws(predictions.log_p[part], **sample), frame.workers(part))
+        found[name] = _Estimate(value, perplexity_draws(predictions.log_p[part], **sample))
     sample, moved = frame.part(history), predictions.move[history]
     stay, comparable = _stay(predictions)
     if stay is not None:
         score = np.round(-stay[history], TIE_DECIMALS)
         auc = move_auc(score, moved, weights=sample["weights"])
-        found["move_auc"] = _Estimate(auc, move_auc_draws(score, moved, **sample), frame.workers(history))
+        found["move_auc"] = _Estimate(auc, move_auc_draws(score, moved, **sample))
     if stay is not None and comparable:
         losses = move_log_losses(stay[history], moved)
         value = mean(losses, weights=sample["weights"])
-        found["move_log_loss"] = _Estimate(value, mean_draws(losses, **sample), frame.workers(history))
+        found["move_log_loss"] = _Estimate(value, mean_draws(losses, **sample))
     if not np.isnan(predictions.title_mass).any():
         sample, mass = frame.part(rows), predictions.title_mass[rows]
         value = mean(mass, weights=sample["weights"])
-        found["title_mass"] = _Estimate(value, mean_draws(mass, **sample), frame.workers(rows))
+        found["title_mass"] = _Estimate(value, mean_draws(mass, **sample))
     return found
 
 
@@ -218,14 +214,10 @@ def _numbers(
 
 def _shown(name: str, estimate: _Estimate | None) -> dict[str, float | None]:
     keys = (name, f"{name}_se", f"{name}_low", f"{name}_high")
-    if estimate is None or not math.isfinite(estimate.value):
+    if estimate is None:
         return dict.fromkeys(keys)
-    errors = spread(estimate.draws) if estimate.workers > 1 else (None, None, None)
-    return dict(zip(keys, (_finite(value) for value in (estimate.value, *errors)), strict=True))
-
-
-def _finite(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else value
+    values = (estimate.value, *spread(estimate.draws))
+    return {key: value if math.isfinite(value) else None for key, value in zip(keys, values, strict=True)}
 
 
 def _differences(
@@ -241,7 +233,7 @@ def _differences(
             shown |= {"model_b": predictions[b].model, "law_b": predictions[b].law, "metric": metric}
             with np.errstate(invalid="ignore"):
                 difference, draws = first.value - second.value, first.draws - second.draws
-            numbers = _shown("difference", _Estimate(difference, draws, first.workers))
+            numbers = _shown("difference", _Estimate(difference, draws))
             known = numbers["difference_se"] is not None
             shown |= {name.removeprefix("difference_"): value for name, value in numbers.items()}
             shown["p_value"] = paired_p_value(draws) if known else None

@@ -117,7 +117,8 @@ def read_table(path: str | Path) -> pa.Table:
         if source.suffix in {".arrow", ".feather"}:
             return pa.feather.read_table(source)
         if source.suffix == ".csv":
-            return pa.csv.read_csv(source)
+            # one thread, so that an error names its line
+            return pa.csv.read_csv(source, read_options=pa.csv.ReadOptions(use_threads=False))
     except (pa.ArrowException, OSError) as error:
         raise FileError(f"{source} is no readable {source.suffix} file ({_one_line(error)})") from error
     raise FileError(f"{source} has the ending {source.suffix!r}; readable are {', '.join(READABLE)}")

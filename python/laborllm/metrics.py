@@ -234,7 +234,8 @@ def spread(draws: np.ndarray) -> Spread:
     """Standard deviation and percentile interval over bootstrap draws, shape (B,).
 
     Draws in which the number does not exist (no move in the sample, no member of the subgroup) are left out if they
-    are at most one in twenty; beyond that, or where draws are infinite, there is no error to give: NaN.
+    are at most one in twenty; beyond that, or where draws are infinite, there is no error to give: NaN. That also holds
+    for a subgroup of one worker, whom more than a quarter of all samples leave out.
     """
     known = draws[~np.isnan(draws)]
     if len(known) < 2 or len(known) < LEVEL * len(draws) or np.isinf(known).any():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
@@ -104,7 +105,7 @@ class Panel:
         columns: Mapping[str, str] | None = None,
         drop_null_occupations: bool = False,
     ) -> Self:
-        """Check anything that speaks the Arrow PyCapsule interface: pyarrow, polars, pandas, DuckDB, arro3 …
+        """Check anything that speaks the Arrow PyCapsule interface: pyarrow, polars, pandas, DuckDB, arro3.
 
         Args:
             data: Rows in any order, with `worker_id` (any integer or text), `year` (any integer), `occupation` (text is
@@ -172,9 +173,9 @@ class Panel:
     @property
     def datasets(self) -> list[str]:
         """Tags that occur, ascending bytewise; [""] where no tag is known."""
-        return sorted(pc.unique(self.column("dataset")).to_pylist(), key=str.encode)
+        return sorted(map(str, pc.unique(self.column("dataset")).to_pylist()), key=str.encode)
 
-    def column(self, name: str) -> pa.Array:
+    def column(self, name: str) -> pa.Array[Any]:
         """One column as one array, shape (N,)."""
         if name not in self.table.column_names:
             raise PanelError(f"the panel has no column {name!r}; present are {', '.join(self.table.column_names)}")
@@ -183,8 +184,9 @@ class Panel:
 
     def states(self) -> np.ndarray:
         """State of every row, int32 (N,), the index in [0, J)."""
-        indices: np.ndarray = self.column("occupation").indices.to_numpy()
-        return indices
+        column: Any = self.column("occupation")
+        states: np.ndarray = column.indices.to_numpy()
+        return states
 
     def years(self) -> np.ndarray:
         """Year of every row, int32 (N,)."""
@@ -221,11 +223,11 @@ class Panel:
         """
         if "split" not in self.table.column_names:
             raise PanelError("the panel has no column 'split'; make one with laborllm split (Panel.with_split)")
-        column = self.column("split").cast(pa.large_string())
-        targets = self.targets & pc.fill_null(pc.equal(column, split), False).to_numpy(zero_copy_only=False)  # noqa: FBT003
+        values = np.array(self.column("split").to_pylist(), object)
+        targets = self.targets & (values == split)
         if not targets.any():
-            counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(column).to_pylist()}
-            found = ", ".join(f"{name!r} ({count} rows)" for name, count in counts.items() if name is not None) or "none"
+            counts = Counter(value for value in values if value is not None)
+            found = ", ".join(f"{name!r} ({count} rows)" for name, count in counts.items()) or "nothing"
             raise PanelError(f"the split {split!r} has no row to be predicted; the column 'split' holds {found}")
         rows = np.arange(self.num_rows)
         last = np.maximum.reduceat(np.where(targets, rows, -1), self.starts[:-1])
@@ -247,7 +249,9 @@ class Panel:
         """
         names, shares = list(fractions), list(fractions.values())
         if not names or min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
-            raise PanelError(f"the shares {dict(fractions)} do not sum to 1 or one is negative; give one share per split")
+            raise PanelError(
+                f"the shares {dict(fractions)} do not sum to 1 or one is negative; give one share per split"
+            )
         limits = list(accumulate(shares))[:-1]
         draws = np.array([bisect_right(limits, draw / 2**64) for draw in self._draws(f"split:{seed}", unit)], np.int32)
         codes = np.repeat(draws, np.diff(self.starts))
@@ -261,7 +265,9 @@ class Panel:
     def with_targets(self, targets: np.ndarray) -> Panel:
         """Choose the rows to be predicted, bool (N,); every row stays."""
         if targets.shape != (self.num_rows,) or targets.dtype != bool:
-            raise PanelError(f"targets are {targets.dtype} {targets.shape}; give one boolean for each of {self.num_rows} rows")
+            raise PanelError(
+                f"targets are {targets.dtype} {targets.shape}; give one boolean for each of {self.num_rows} rows"
+            )
         return replace(self, targets=targets)
 
     def shard(self, index: int, count: int) -> Panel:
@@ -289,12 +295,12 @@ class Panel:
         heads = pa.array(self.starts[:-1])
         column = self.column(unit)
         if unit != "worker_id":
-            codes = pc.fill_null(pc.dictionary_encode(column).indices if not _coded(column) else column.indices, -1)
-            codes = codes.to_numpy()
-            bad = np.flatnonzero((codes < 0) | (codes != codes[self.starts[:-1]][self.workers()]))
+            values = np.array(column.to_pylist(), object)
+            missing = np.array([value is None for value in values])
+            bad = np.flatnonzero(missing | (values != values[self.starts[:-1]][self.workers()]))
             if len(bad):
-                worker = self.column("worker_id")[self.starts[self.workers()[bad[0]]]].as_py()
-                raise PanelError(f"the unit {unit!r} is null or changes within worker {worker}; it must be one per worker")
+                worker = self.column("worker_id")[int(bad[0])].as_py()
+                raise PanelError(f"the unit {unit!r} is null or changes in worker {worker}; it must be one per worker")
         datasets = self.column("dataset").take(heads).to_pylist()
         units = column.take(heads).to_pylist()
         texts = (f"{tag}:{dataset}:{one}".encode() for dataset, one in zip(datasets, units, strict=True))
@@ -314,20 +320,18 @@ class Panel:
         )
 
 
-def _coded(column: pa.Array) -> bool:
-    return pa.types.is_dictionary(column.type)
-
-
 def _as_table(data: Any) -> pa.Table:
     if isinstance(data, pa.Table):
         return data
     if not (hasattr(data, "__arrow_c_stream__") or hasattr(data, "__arrow_c_array__")):
         raise PanelError(
-            f"a panel cannot be read from {type(data).__name__}; give an Arrow table, a polars or pandas data frame, or "
-            "anything else with __arrow_c_stream__ (a lazy frame: collect it first)"
+            f"a panel cannot be read from {type(data).__name__}; give an Arrow table, a polars or pandas data frame, "
+            "or anything else with __arrow_c_stream__ (a lazy frame: collect it first)"
         )
     try:
         return pa.table(data)
     except (pa.ArrowException, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise PanelError(f"the rows of this {type(data).__name__} cannot be read as Arrow ({reason}); cast the column") from error
+        raise PanelError(
+            f"the rows of this {type(data).__name__} cannot be read as Arrow ({reason}); cast the column"
+        ) from error

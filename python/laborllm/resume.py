@@ -56,7 +56,7 @@ class Template:
         for name in (*self.header_fields, *self.row_fields):
             if name not in self.missing and name not in _ALWAYS_KNOWN:
                 raise TemplateError(
-                    f"the template has no word for a missing {{{name}}}; add {name} = \"…\" under [missing]"
+                    f'the template has no word for a missing {{{name}}}; add {name} = "…" under [missing]'
                 )
 
     @classmethod
@@ -67,7 +67,9 @@ class Template:
         packaged = home.joinpath(f"{name_or_path}.toml")
         if path.suffix != ".toml" and not packaged.is_file():
             known = sorted(entry.name.removesuffix(".toml") for entry in home.iterdir() if entry.name.endswith(".toml"))
-            raise TemplateError(f"no template {str(name_or_path)!r}; known are {', '.join(known)}, or give a .toml file")
+            raise TemplateError(
+                f"no template {str(name_or_path)!r}; known are {', '.join(known)}, or give a .toml file"
+            )
         try:
             text = path.read_text("utf-8") if path.suffix == ".toml" else packaged.read_text("utf-8")
             return cls._from_mapping(tomllib.loads(text), source=str(name_or_path))
@@ -222,7 +224,7 @@ def _plain(template: Template, text: str, values: Mapping[str, Any]) -> str:
     return re.sub(r"\{(\w+)\}", value, text)
 
 
-def _rows(values: np.ndarray) -> pa.Array:
+def _rows(values: np.ndarray) -> pa.Array[Any]:
     array = np.asarray(values)
     if array.ndim != 1 or not np.issubdtype(array.dtype, np.integer):
         raise PanelError(f"windows are two vectors of integers, not {array.dtype} of {array.ndim} dimensions")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,7 +37,9 @@ class TitleTrie:
         rows = [[int(token) for token in unit] for unit in units]
         for row, unit in enumerate(rows):
             if unit and not (min(unit) >= 0 and max(unit) < 1 << 32):
-                raise TrieError(f"the unit in row {row} holds a token id outside 0 to 2**32 - 1; pass ids of a vocabulary")
+                raise TrieError(
+                    f"the unit in row {row} holds a token id outside 0 to 2**32 - 1; pass ids of a vocabulary"
+                )
         self._core = _core.TitleTrie(rows)
 
     def __repr__(self) -> str:
@@ -90,7 +93,7 @@ class TitleTrie:
         return state
 
 
-def _numpy(array: object) -> np.ndarray:
+def _numpy(array: Any) -> np.ndarray:
     """View an Arrow array as numpy, read-only and without a copy."""
     view: np.ndarray = pa.array(array).to_numpy(zero_copy_only=True)
     return view

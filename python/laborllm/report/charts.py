@@ -88,11 +88,11 @@ class _Frame:
 
 
 _WIDE = _Frame(
-    "wide", 226, 390, 144, top=4, step=36, wrap=32, wrap_lines=2, lift=0, bar=16, ticks=7,
+    "wide", 226, 390, 144, top=4, step=36, wrap=30, wrap_lines=2, lift=0, bar=16, ticks=7,
     label_x=-14, label_align="right", text_x=404, text_align="left",
 )  # fmt: skip
 _BESIDE = _Frame(
-    "wide", 196, 330, 124, top=4, step=36, wrap=28, wrap_lines=2, lift=0, bar=16, ticks=7,
+    "wide", 196, 330, 124, top=4, step=36, wrap=26, wrap_lines=2, lift=0, bar=16, ticks=7,
     label_x=-12, label_align="right", text_x=342, text_align="left",
 )  # fmt: skip
 _PHONE = _Frame(
@@ -228,10 +228,10 @@ def _figure(
     with alt.theme.enable("none"):
         chart.save(drawn, format="svg")
     size = (frame.left + frame.plot + frame.right, frame.top + height + foot)
-    return _rebuilt(drawn.getvalue(), name=frame.name, size=size, alt_text=alt_text)
+    return rebuilt(drawn.getvalue(), name=frame.name, size=size, alt_text=alt_text)
 
 
-def _rebuilt(svg: str, *, name: str, size: tuple[int, int], alt_text: str) -> Markup:
+def rebuilt(svg: str, *, name: str, size: tuple[int, int], alt_text: str) -> Markup:
     """Copy an SVG through the list of allowed elements and attributes; whatever is not on it is left out."""
     root = ET.Element(
         "svg",

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
+from itertools import groupby
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -37,6 +39,9 @@ _TABLE = (
     "moves. Title mass is the mean probability that falls on any of the titles. An en dash stands where a number does "
     "not exist."
 )
+_LONG = 12
+"""Rows of history above which the worked career shows spells."""
+
 _STANDING_NOTES = (
     "The errors are conditional on the fitted models. They say how the numbers would vary with other test workers, not "
     "with another training sample, another seed or another choice of settings.",
@@ -237,15 +242,27 @@ def _worked(career: WorkedCareer) -> dict[str, Any]:
     shown = text.probability(math.fsum(p for _, p in career.predicted))
     described = "; ".join(f"{bar.label} {bar.text}" for bar in bars)
     return {
-        "text": f"What the model “{career.model}” expected of one worker in {career.year}, from the history beside it.",
+        "text": f"What the model “{career.model}” expected of one worker in {career.year}, given this history.",
         "facts": [(name.replace("_", " "), value) for name, value in career.facts.items()],
-        "history": [("before" if year is None else year, title) for year, title in career.history],
+        "history": _spells(career.history),
         "year": career.year,
         "happened": career.happened,
         "caption": f"Probabilities of the occupation in {career.year} under the {career.law} law; the "
         f"{text.count(len(bars), 'title')} shown hold {shown} together. {career.happened}{known} is what happened.",
         "svg": charts.bar_chart(bars, alt_text=f"Predicted occupations in {career.year}: {described}"),
     }
+
+
+def _spells(history: Sequence[tuple[int | None, str]]) -> list[tuple[str, str]]:
+    """Lines of a history, (when, title); a long one has one line for rows of the same title that follow each other."""
+    if len(history) <= _LONG:
+        return [("before" if year is None else str(year), title) for year, title in history]
+    lines = []
+    for title, rows in groupby(history, key=itemgetter(1)):
+        years = [year for year, _ in rows if year is not None]
+        when = "before" if not years else str(years[0]) if len(years) == 1 else f"{years[0]}–{years[-1] % 100:02d}"
+        lines.append((when, title))
+    return lines
 
 
 def _provenance(predictions: Sequence[Predictions], evaluation: Evaluation, *, date: str | None) -> dict[str, Any]:

@@ -1,13 +1,12 @@
 //! Columns of a stream, chunk by chunk, as plain vectors: string-likes as codes, integers as one width.
 
-use std::collections::HashMap;
-
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, UInt64Type};
 use arrow_array::{Array, ArrayRef, DictionaryArray, Int32Array, Int64Array, LargeStringArray};
 use arrow_buffer::NullBuffer;
 use arrow_cast::cast;
 use arrow_schema::{ArrowError, DataType};
+use hashbrown::HashMap;
 
 /// A column of text: one code per row, -1 for null and for the empty string, and the values that occur, bytewise
 /// ascending, so that codes compare as their texts do and depend neither on row order nor on chunks.
@@ -20,7 +19,10 @@ pub(crate) struct Coded {
 impl Coded {
     /// Every row holds the same text.
     pub fn constant(value: &str, rows: usize) -> Self {
-        Self { codes: vec![0; rows], values: vec![value.to_owned()] }
+        Self {
+            codes: vec![0; rows],
+            values: vec![value.to_owned()],
+        }
     }
 
     /// The text of a row, None where it is null.
@@ -38,7 +40,10 @@ pub(crate) fn dictionary(codes: Vec<i32>, values: &[String]) -> Result<ArrayRef,
     let codes: Vec<i32> = codes.into_iter().map(|code| code.max(0)).collect();
     let keys = Int32Array::try_new(codes.into(), nulls)?;
     let values: LargeStringArray = values.iter().map(Some).collect();
-    Ok(std::sync::Arc::new(DictionaryArray::<Int32Type>::try_new(keys, std::sync::Arc::new(values))?))
+    Ok(std::sync::Arc::new(DictionaryArray::<Int32Type>::try_new(
+        keys,
+        std::sync::Arc::new(values),
+    )?))
 }
 
 /// True for text in any layout, and for a column that holds nothing at all.
@@ -60,7 +65,10 @@ pub(crate) fn is_integer(kind: &DataType) -> bool {
 
 /// Codes of a column; what is no text is cast to text first.
 pub(crate) fn factorise(chunks: &[ArrayRef]) -> Result<Coded, ArrowError> {
-    let chunks = chunks.iter().map(Chunk::new).collect::<Result<Vec<_>, _>>()?;
+    let chunks = chunks
+        .iter()
+        .map(Chunk::new)
+        .collect::<Result<Vec<_>, _>>()?;
     let mut coder = Coder::default();
     for chunk in &chunks {
         coder.push(chunk);
@@ -71,18 +79,26 @@ pub(crate) fn factorise(chunks: &[ArrayRef]) -> Result<Coded, ArrowError> {
 /// One chunk with its dictionary, if any, in one layout.
 enum Chunk {
     Plain(ArrayRef),
-    Keyed { keys: Int64Array, values: LargeStringArray },
+    Keyed {
+        keys: Int64Array,
+        values: LargeStringArray,
+    },
 }
 
 impl Chunk {
     fn new(array: &ArrayRef) -> Result<Self, ArrowError> {
         match array.data_type() {
-            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Ok(Self::Plain(array.clone())),
+            DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+                Ok(Self::Plain(array.clone()))
+            }
             DataType::Dictionary(_, _) => {
                 let pair = array.as_any_dictionary();
                 let keys = cast(pair.keys(), &DataType::Int64)?;
                 let values = cast(pair.values(), &DataType::LargeUtf8)?;
-                Ok(Self::Keyed { keys: keys.as_primitive::<Int64Type>().clone(), values: values.as_string().clone() })
+                Ok(Self::Keyed {
+                    keys: keys.as_primitive::<Int64Type>().clone(),
+                    values: values.as_string().clone(),
+                })
             }
             _ => Ok(Self::Plain(cast(array, &DataType::LargeUtf8)?)),
         }
@@ -122,18 +138,23 @@ impl<'a> Coder<'a> {
     fn push_keys(&mut self, keys: &'a Int64Array, values: &'a LargeStringArray) {
         let mut mapped: Vec<Option<i32>> = vec![None; values.len()];
         for key in keys {
-            let key = key.and_then(|key| usize::try_from(key).ok()).filter(|&key| key < values.len());
+            let key = key
+                .and_then(|key| usize::try_from(key).ok())
+                .filter(|&key| key < values.len());
             let code = match key {
                 None => -1,
-                Some(key) => *mapped[key]
-                    .get_or_insert_with(|| self.code(values.is_valid(key).then(|| values.value(key)))),
+                Some(key) => *mapped[key].get_or_insert_with(|| {
+                    self.code(values.is_valid(key).then(|| values.value(key)))
+                }),
             };
             self.codes.push(code);
         }
     }
 
     fn code(&mut self, text: Option<&'a str>) -> i32 {
-        let Some(text) = text.filter(|text| !text.is_empty()) else { return -1 };
+        let Some(text) = text.filter(|text| !text.is_empty()) else {
+            return -1;
+        };
         *self.seen.entry(text).or_insert_with(|| {
             self.values.push(text);
             self.values.len() as i32 - 1
@@ -147,8 +168,18 @@ impl<'a> Coder<'a> {
         for (new, &old) in order.iter().enumerate() {
             rank[old] = new as i32;
         }
-        let codes = self.codes.iter().map(|&code| if code < 0 { -1 } else { rank[code as usize] }).collect();
-        Coded { codes, values: order.iter().map(|&old| self.values[old].to_owned()).collect() }
+        let codes = self
+            .codes
+            .iter()
+            .map(|&code| if code < 0 { -1 } else { rank[code as usize] })
+            .collect();
+        Coded {
+            codes,
+            values: order
+                .iter()
+                .map(|&old| self.values[old].to_owned())
+                .collect(),
+        }
     }
 }
 
@@ -172,6 +203,9 @@ pub(crate) fn unsigned(chunks: &[ArrayRef]) -> Result<Vec<Option<u64>>, ArrowErr
 
 /// A cast that refuses what does not fit instead of writing a null.
 fn strict(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, ArrowError> {
-    let options = arrow_cast::CastOptions { safe: false, ..Default::default() };
+    let options = arrow_cast::CastOptions {
+        safe: false,
+        ..Default::default()
+    };
     arrow_cast::cast_with_options(array, to, &options)
 }

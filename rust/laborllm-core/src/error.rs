@@ -39,7 +39,9 @@ pub enum Error {
         present: Vec<String>,
     },
     /// Two columns would carry one name.
-    #[error("the column '{column}' is given twice; drop or rename one of the two before the panel is read, or change columns=")]
+    #[error(
+        "the column '{column}' is given twice; drop or rename one of the two before the panel is read, or change columns="
+    )]
     RepeatedColumn {
         /// The name that stands twice.
         column: String,
@@ -63,7 +65,9 @@ pub enum Error {
         reason: String,
     },
     /// No row is left.
-    #[error("the panel has no rows ({rows_in} came in, {dropped} were dropped for a null occupation); check the file and its filters")]
+    #[error(
+        "the panel has no rows ({rows_in} came in, {dropped} were dropped for a null occupation); check the file and its filters"
+    )]
     Empty {
         /// Rows that came in.
         rows_in: u64,
@@ -71,7 +75,9 @@ pub enum Error {
         dropped: u64,
     },
     /// The dataset tag and the dataset column disagree.
-    #[error("dataset='{tag}' was given but the column 'dataset' holds '{found}' in row {row} (counted from 0); drop the column or leave the tag out")]
+    #[error(
+        "dataset='{tag}' was given but the column 'dataset' holds '{found}' in row {row} (counted from 0); drop the column or leave the tag out"
+    )]
     TwoTags {
         /// The tag that was passed.
         tag: String,
@@ -91,7 +97,9 @@ pub enum Error {
         worker: Option<String>,
     },
     /// A year outside 32 bits.
-    #[error("the year {year} of worker {worker} in row {row} (counted from 0) is no calendar year; correct it")]
+    #[error(
+        "the year {year} of worker {worker} in row {row} (counted from 0) is no calendar year; correct it"
+    )]
     YearRange {
         /// The value as given.
         year: String,
@@ -101,7 +109,9 @@ pub enum Error {
         row: u64,
     },
     /// A null or empty occupation.
-    #[error("null occupation of worker {worker} in {year} (row {row}, counted from 0); fill it, or drop such rows with drop_null_occupations=True")]
+    #[error(
+        "null occupation of worker {worker} in {year} (row {row}, counted from 0); fill it, or drop such rows with drop_null_occupations=True"
+    )]
     NullOccupation {
         /// The worker.
         worker: String,
@@ -125,7 +135,9 @@ pub enum Error {
         nearest: Vec<String>,
     },
     /// A string of digits where titles are expected.
-    #[error("the state '{state}' of worker {worker} in {year} (row {row}, counted from 0) is text of digits and no title; strings are titles, so cast the column to int64 if it holds codes")]
+    #[error(
+        "the state '{state}' of worker {worker} in {year} (row {row}, counted from 0) is text of digits and no title; strings are titles, so cast the column to int64 if it holds codes"
+    )]
     DigitState {
         /// The value as given.
         state: String,
@@ -161,13 +173,17 @@ pub enum Error {
         rows: [u64; 2],
     },
     /// Rows that are not those of a checked panel.
-    #[error("these rows are not those of a checked panel: {reason}; build it with Panel.from_arrow or Panel.read")]
+    #[error(
+        "these rows are not those of a checked panel: {reason}; build it with Panel.from_arrow or Panel.read"
+    )]
     Unchecked {
         /// What does not hold.
         reason: String,
     },
     /// A window that is no range of rows of one worker.
-    #[error("window {window} (rows {first} to {stop}) is no range of rows of one worker; windows are [first, stop) in panel rows")]
+    #[error(
+        "window {window} (rows {first} to {stop}) is no range of rows of one worker; windows are [first, stop) in panel rows"
+    )]
     Window {
         /// Position in the list of windows.
         window: usize,
@@ -187,7 +203,9 @@ pub enum Error {
         reason: String,
     },
     /// A bracketed phrase that depends on nothing.
-    #[error("the phrase [[{phrase}]] in the template's {part} prints no field and does not begin with the name of one that is printed; write it without brackets")]
+    #[error(
+        "the phrase [[{phrase}]] in the template's {part} prints no field and does not begin with the name of one that is printed; write it without brackets"
+    )]
     LoosePhrase {
         /// `header`, `row` or `end`.
         part: &'static str,
@@ -229,13 +247,17 @@ pub enum Error {
         bracketed: Vec<String>,
     },
     /// A field without a word for null.
-    #[error("the template has no word for a missing {{{field}}}; add {field} = \"…\" under [missing]")]
+    #[error(
+        "the template has no word for a missing {{{field}}}; add {field} = \"…\" under [missing]"
+    )]
     NoMissingWord {
         /// The field.
         field: String,
     },
     /// A field of a type whose text is not defined.
-    #[error("the template prints {{{field}}} but the column has type {found}; cast it to the text you want printed")]
+    #[error(
+        "the template prints {{{field}}} but the column has type {found}; cast it to the text you want printed"
+    )]
     FieldType {
         /// The field.
         field: String,
@@ -243,10 +265,14 @@ pub enum Error {
         found: String,
     },
     /// `{dataset}` without a tag.
-    #[error("the template prints {{dataset}} but the panel has no dataset tag; pass dataset=/--dataset")]
+    #[error(
+        "the template prints {{dataset}} but the panel has no dataset tag; pass dataset=/--dataset"
+    )]
     NoTag,
     /// An unknown choice for the education shown.
-    #[error("education='{found}' is unknown; choose 'target' (that of the row to be predicted) or 'previous'")]
+    #[error(
+        "education='{found}' is unknown; choose 'target' (that of the row to be predicted) or 'previous'"
+    )]
     EducationChoice {
         /// The word that came.
         found: String,
@@ -264,7 +290,9 @@ pub enum Error {
         rows: [usize; 2],
     },
     /// A title whose tokens begin another's.
-    #[error("the unit in row {shorter} begins the unit in row {longer}; add the terminator (newline) to every unit")]
+    #[error(
+        "the unit in row {shorter} begins the unit in row {longer}; add the terminator (newline) to every unit"
+    )]
     PrefixUnit {
         /// Row of the shorter unit.
         shorter: usize,
@@ -272,7 +300,9 @@ pub enum Error {
         longer: usize,
     },
     /// More tokens than 32-bit nodes can count.
-    #[error("the units hold {tokens} tokens; a trie has at most 2147483646 nodes: use fewer or shorter titles")]
+    #[error(
+        "the units hold {tokens} tokens; a trie has at most 2147483646 nodes: use fewer or shorter titles"
+    )]
     TrieSize {
         /// Sum of their lengths.
         tokens: usize,
@@ -304,7 +334,10 @@ impl Error {
     /// Arrow's complaint about one column.
     pub(crate) fn unreadable(column: &str, error: &dyn std::fmt::Display) -> Self {
         let reason = error.to_string().replace('\n', " ");
-        Self::Unreadable { column: column.to_owned(), reason }
+        Self::Unreadable {
+            column: column.to_owned(),
+            reason,
+        }
     }
 }
 
@@ -312,9 +345,14 @@ fn names(list: &[String]) -> String {
     if list.is_empty() {
         return "none".to_owned();
     }
-    list.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ")
+    list.iter()
+        .map(|name| format!("'{name}'"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn after(worker: &Option<String>) -> String {
-    worker.as_ref().map_or_else(String::new, |worker| format!(" of worker {worker}"))
+    worker
+        .as_ref()
+        .map_or_else(String::new, |worker| format!(" of worker {worker}"))
 }

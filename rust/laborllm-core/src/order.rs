@@ -18,8 +18,12 @@ impl Keys<'_> {
     /// Equal keys keep the order of their rows.
     pub fn sorted(&self, kept: Option<Vec<u64>>) -> Option<Vec<u64>> {
         let ascending = match &kept {
-            None => (1..self.years.len()).into_par_iter().all(|row| self.of(row - 1) <= self.of(row)),
-            Some(rows) => rows.par_windows(2).all(|pair| self.of(pair[0] as usize) <= self.of(pair[1] as usize)),
+            None => (1..self.years.len())
+                .into_par_iter()
+                .all(|row| self.of(row - 1) <= self.of(row)),
+            Some(rows) => rows
+                .par_windows(2)
+                .all(|pair| self.of(pair[0] as usize) <= self.of(pair[1] as usize)),
         };
         if ascending {
             return kept;
@@ -41,7 +45,9 @@ impl Keys<'_> {
             let (dataset, worker, year) = self.of(row as usize);
             let dataset = (dataset - packing.datasets.0) as u64;
             let year = (i64::from(year) - i64::from(packing.years.0)) as u64;
-            let key = (dataset << packing.workers.1 | (worker - packing.workers.0)) << packing.years.1 | year;
+            let key = (dataset << packing.workers.1 | (worker - packing.workers.0))
+                << packing.years.1
+                | year;
             key << packing.row_bits | row
         };
         let mut keys: Vec<u64> = rows.into_par_iter().map(pack).collect();
@@ -55,13 +61,21 @@ impl Keys<'_> {
     fn packing(&self) -> Option<Packing> {
         let (low, high) = (self.datasets.iter().min()?, self.datasets.iter().max()?);
         let datasets = (*low, bits((high - low) as u64));
-        let (low, high) = (self.workers.par_iter().min()?, self.workers.par_iter().max()?);
+        let (low, high) = (
+            self.workers.par_iter().min()?,
+            self.workers.par_iter().max()?,
+        );
         let workers = (*low, bits(high - low));
         let (low, high) = (self.years.par_iter().min()?, self.years.par_iter().max()?);
         let years = (*low, bits((i64::from(*high) - i64::from(*low)) as u64));
         let row_bits = bits(self.years.len() as u64);
         let total = datasets.1 + workers.1 + years.1 + row_bits;
-        (total < 64).then_some(Packing { datasets, workers, years, row_bits })
+        (total < 64).then_some(Packing {
+            datasets,
+            workers,
+            years,
+            row_bits,
+        })
     }
 }
 
@@ -101,7 +115,11 @@ mod tests {
     fn keys_that_do_not_fit_64_bits_are_sorted_all_the_same() {
         let (datasets, years) = (vec![0; 3], vec![i32::MAX, i32::MIN, 0]);
         let workers = vec![u64::MAX, u64::MAX, 0];
-        let keys = Keys { datasets: &datasets, workers: &workers, years: &years };
+        let keys = Keys {
+            datasets: &datasets,
+            workers: &workers,
+            years: &years,
+        };
         assert!(keys.packing().is_none());
         assert_eq!(keys.sorted(None), Some(vec![2, 1, 0]));
     }

@@ -3,7 +3,10 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow_array::{Array, ArrayRef, Int32Array, Int64Array, LargeStringArray, RecordBatch, RecordBatchOptions, UInt64Array};
+use arrow_array::{
+    Array, ArrayRef, Int32Array, Int64Array, LargeStringArray, RecordBatch, RecordBatchOptions,
+    UInt64Array,
+};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use arrow_select::{concat::concat, take::take};
 use rayon::prelude::*;
@@ -76,17 +79,36 @@ pub fn check(schema: &SchemaRef, batches: &[RecordBatch], options: &Options) -> 
         return Err(Error::Empty { rows_in, dropped });
     }
     let ranks = keys.ids.ranks();
-    let order = Keys { datasets: &keys.datasets.codes, workers: &ranks, years: &keys.years }.sorted(kept);
-    let rows = Rows { order, total: rows_in as usize };
+    let order = Keys {
+        datasets: &keys.datasets.codes,
+        workers: &ranks,
+        years: &keys.years,
+    }
+    .sorted(kept);
+    let rows = Rows {
+        order,
+        total: rows_in as usize,
+    };
     let starts = workers::boundaries(rows.len(), |a, b| {
         let (a, b) = (rows.input(a), rows.input(b));
         keys.datasets.codes[a] == keys.datasets.codes[b] && ranks[a] == ranks[b]
     });
     check_years(&rows, &starts, &keys)?;
-    let mut report = Report { rows_in, dropped, ..Report::default() };
+    let mut report = Report {
+        rows_in,
+        dropped,
+        ..Report::default()
+    };
     let (mut fields, mut arrays) = key_columns(&keys, &states, &rows, &options.titles)?;
-    let others: Vec<&Column> = columns.all.iter().filter(|column| !KEYS.contains(&column.name.as_str())).collect();
-    let done: Vec<Result<Finished>> = others.par_iter().map(|column| finish(column, &rows, &starts, &keys)).collect();
+    let others: Vec<&Column> = columns
+        .all
+        .iter()
+        .filter(|column| !KEYS.contains(&column.name.as_str()))
+        .collect();
+    let done: Vec<Result<Finished>> = others
+        .par_iter()
+        .map(|column| finish(column, &rows, &starts, &keys))
+        .collect();
     for (column, finished) in others.iter().zip(done) {
         let finished = finished?;
         if finished.changed > 0 {
@@ -94,13 +116,21 @@ pub fn check(schema: &SchemaRef, batches: &[RecordBatch], options: &Options) -> 
         }
         report.education_falls += finished.falls;
         let field = Field::new(&column.name, finished.array.data_type().clone(), true);
-        fields.push(if finished.coded { field } else { field.with_metadata(column.field.metadata().clone()) });
+        fields.push(if finished.coded {
+            field
+        } else {
+            field.with_metadata(column.field.metadata().clone())
+        });
         arrays.push(finished.array);
     }
     let rows = RecordBatchOptions::new().with_row_count(Some(rows.len()));
     let batch = RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), arrays, &rows)
         .map_err(|error| Error::unreadable("dataset", &error))?;
-    Ok(Checked { batch, starts, report })
+    Ok(Checked {
+        batch,
+        starts,
+        report,
+    })
 }
 
 /// A column of the input under its canonical name, chunk by chunk.
@@ -113,7 +143,11 @@ struct Column {
 impl Column {
     fn wrong_type(&self, way_out: &str) -> Error {
         let found = self.field.data_type().to_string();
-        Error::ColumnType { column: self.name.clone(), found, way_out: way_out.to_owned() }
+        Error::ColumnType {
+            column: self.name.clone(),
+            found,
+            way_out: way_out.to_owned(),
+        }
     }
 
     fn unreadable(&self, error: &ArrowError) -> Error {
@@ -132,28 +166,54 @@ struct Columns {
 }
 
 impl Columns {
-    fn new(schema: &SchemaRef, batches: &[RecordBatch], mapping: &[(String, String)]) -> Result<Self> {
-        let present: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
+    fn new(
+        schema: &SchemaRef,
+        batches: &[RecordBatch],
+        mapping: &[(String, String)],
+    ) -> Result<Self> {
+        let present: Vec<String> = schema
+            .fields()
+            .iter()
+            .map(|field| field.name().clone())
+            .collect();
         let mut renamed: HashMap<&str, &str> = HashMap::new();
         for (column, source_name) in mapping {
             if !present.contains(source_name) {
-                return Err(Error::MissingSource { column: column.clone(), source_name: source_name.clone(), present });
+                return Err(Error::MissingSource {
+                    column: column.clone(),
+                    source_name: source_name.clone(),
+                    present,
+                });
             }
             if renamed.insert(source_name, column).is_some() {
-                return Err(Error::RepeatedColumn { column: source_name.clone() });
+                return Err(Error::RepeatedColumn {
+                    column: source_name.clone(),
+                });
             }
         }
         let mut seen = HashSet::new();
         let mut all = Vec::with_capacity(present.len());
         for (position, field) in schema.fields().iter().enumerate() {
-            let name = renamed.get(field.name().as_str()).map_or_else(|| field.name().clone(), ToString::to_string);
+            let name = renamed
+                .get(field.name().as_str())
+                .map_or_else(|| field.name().clone(), ToString::to_string);
             if !seen.insert(name.clone()) {
                 return Err(Error::RepeatedColumn { column: name });
             }
-            let chunks = batches.iter().map(|batch| batch.column(position).clone()).collect();
-            all.push(Column { name, field: field.as_ref().clone(), chunks });
+            let chunks = batches
+                .iter()
+                .map(|batch| batch.column(position).clone())
+                .collect();
+            all.push(Column {
+                name,
+                field: field.as_ref().clone(),
+                chunks,
+            });
         }
-        Ok(Self { all, rows: batches.iter().map(RecordBatch::num_rows).sum() })
+        Ok(Self {
+            all,
+            rows: batches.iter().map(RecordBatch::num_rows).sum(),
+        })
     }
 
     fn find(&self, name: &str) -> Option<&Column> {
@@ -162,7 +222,10 @@ impl Columns {
 
     fn required(&self, name: &str) -> Result<&Column> {
         let present = || self.all.iter().map(|column| column.name.clone()).collect();
-        self.find(name).ok_or_else(|| Error::MissingColumn { column: name.to_owned(), present: present() })
+        self.find(name).ok_or_else(|| Error::MissingColumn {
+            column: name.to_owned(),
+            present: present(),
+        })
     }
 }
 
@@ -176,7 +239,11 @@ enum Ids {
 impl Ids {
     fn read(column: &Column) -> Result<Self> {
         let kind = column.field.data_type();
-        let null = |row: usize| Error::NullKey { column: "worker_id".to_owned(), row: row as u64, worker: None };
+        let null = |row: usize| Error::NullKey {
+            column: "worker_id".to_owned(),
+            row: row as u64,
+            worker: None,
+        };
         if is_text(kind) {
             let coded = column.coded()?;
             return match coded.codes.iter().position(|&code| code < 0) {
@@ -185,7 +252,9 @@ impl Ids {
             };
         }
         if !is_integer(kind) {
-            return Err(column.wrong_type("cast it to an integer or to text: worker_id takes any integer or string"));
+            return Err(column.wrong_type(
+                "cast it to an integer or to text: worker_id takes any integer or string",
+            ));
         }
         let wide = match kind {
             DataType::Dictionary(_, value) => value.as_ref() == &DataType::UInt64,
@@ -230,7 +299,11 @@ impl Ids {
 
 /// All values, or the row of the first null.
 fn all_known<T>(values: Vec<Option<T>>) -> std::result::Result<Vec<T>, usize> {
-    values.into_iter().enumerate().map(|(row, value)| value.ok_or(row)).collect()
+    values
+        .into_iter()
+        .enumerate()
+        .map(|(row, value)| value.ok_or(row))
+        .collect()
 }
 
 /// Dataset, worker and year of every input row.
@@ -260,7 +333,11 @@ fn read_keys(columns: &Columns, options: &Options) -> Result<KeyColumns> {
     let datasets = read_datasets(columns, options.dataset.as_deref())?;
     let ids = Ids::read(worker_id)?;
     let years = read_years(year, |row| name_worker(&datasets, &ids, row))?;
-    Ok(KeyColumns { datasets, ids, years })
+    Ok(KeyColumns {
+        datasets,
+        ids,
+        years,
+    })
 }
 
 fn read_datasets(columns: &Columns, tag: Option<&str>) -> Result<Coded> {
@@ -275,13 +352,21 @@ fn read_datasets(columns: &Columns, tag: Option<&str>) -> Result<Coded> {
         return Ok(Coded::constant(tag.unwrap_or_default(), columns.rows));
     }
     if let Some(row) = coded.codes.iter().position(|&code| code < 0) {
-        return Err(Error::NullKey { column: "dataset".to_owned(), row: row as u64, worker: None });
+        return Err(Error::NullKey {
+            column: "dataset".to_owned(),
+            row: row as u64,
+            worker: None,
+        });
     }
     if let Some(tag) = tag {
         let other = (0..columns.rows).find(|&row| coded.get(row) != Some(tag));
         if let Some(row) = other {
             let found = coded.get(row).unwrap_or_default().to_owned();
-            return Err(Error::TwoTags { tag: tag.to_owned(), found, row: row as u64 });
+            return Err(Error::TwoTags {
+                tag: tag.to_owned(),
+                found,
+                row: row as u64,
+            });
         }
     }
     Ok(coded)
@@ -301,7 +386,11 @@ fn read_years(column: &Column, worker: impl Fn(usize) -> String) -> Result<Vec<i
     let mut checked = Vec::with_capacity(years.len());
     for (row, year) in years.into_iter().enumerate() {
         let Some(year) = year else {
-            return Err(Error::NullKey { column: "year".to_owned(), row: row as u64, worker: Some(worker(row)) });
+            return Err(Error::NullKey {
+                column: "year".to_owned(),
+                row: row as u64,
+                worker: Some(worker(row)),
+            });
         };
         checked.push(i32::try_from(year).map_err(|_| Error::YearRange {
             year: year.to_string(),
@@ -313,7 +402,11 @@ fn read_years(column: &Column, worker: impl Fn(usize) -> String) -> Result<Vec<i
 }
 
 /// State of every input row (-1 where null), and the rows that stay where some are dropped.
-fn read_states(columns: &Columns, options: &Options, keys: &KeyColumns) -> Result<(Vec<i32>, Option<Vec<u64>>)> {
+fn read_states(
+    columns: &Columns,
+    options: &Options,
+    keys: &KeyColumns,
+) -> Result<(Vec<i32>, Option<Vec<u64>>)> {
     let column = columns.required("occupation")?;
     let kind = column.field.data_type();
     let titles = is_text(kind);
@@ -321,24 +414,45 @@ fn read_states(columns: &Columns, options: &Options, keys: &KeyColumns) -> Resul
         return Err(column.wrong_type("give titles as text or codes as integers"));
     }
     let coded = column.coded()?;
-    let known = if titles { &options.titles } else { &options.codes };
-    let index: HashMap<&str, i32> = known.iter().zip(0..).map(|(name, state)| (name.as_str(), state)).collect();
-    let state_of: Vec<Option<i32>> = coded.values.iter().map(|value| index.get(value.as_str()).copied()).collect();
+    let known = if titles {
+        &options.titles
+    } else {
+        &options.codes
+    };
+    let index: HashMap<&str, i32> = known
+        .iter()
+        .zip(0..)
+        .map(|(name, state)| (name.as_str(), state))
+        .collect();
+    let state_of: Vec<Option<i32>> = coded
+        .values
+        .iter()
+        .map(|value| index.get(value.as_str()).copied())
+        .collect();
     let mut states = Vec::with_capacity(coded.codes.len());
     let mut nulls = 0;
     for (row, &code) in coded.codes.iter().enumerate() {
         if code < 0 {
             if !options.drop_null_occupations {
-                return Err(Error::NullOccupation { worker: keys.worker(row), year: keys.years[row], row: row as u64 });
+                return Err(Error::NullOccupation {
+                    worker: keys.worker(row),
+                    year: keys.years[row],
+                    row: row as u64,
+                });
             }
             nulls += 1;
             states.push(-1);
         } else {
-            let state = state_of[code as usize].ok_or_else(|| unknown(&coded, row, titles, options, keys))?;
+            let state = state_of[code as usize]
+                .ok_or_else(|| unknown(&coded, row, titles, options, keys))?;
             states.push(state);
         }
     }
-    let kept = (nulls > 0).then(|| (0..states.len() as u64).filter(|&row| states[row as usize] >= 0).collect());
+    let kept = (nulls > 0).then(|| {
+        (0..states.len() as u64)
+            .filter(|&row| states[row as usize] >= 0)
+            .collect()
+    });
     Ok((states, kept))
 }
 
@@ -346,24 +460,46 @@ fn unknown(coded: &Coded, row: usize, titles: bool, options: &Options, keys: &Ke
     let state = coded.get(row).unwrap_or_default().to_owned();
     let (worker, year, row) = (keys.worker(row), keys.years[row], row as u64);
     if titles && state.bytes().all(|byte| byte.is_ascii_digit()) {
-        return Error::DigitState { state, worker, year, row };
+        return Error::DigitState {
+            state,
+            worker,
+            year,
+            row,
+        };
     }
     let nearest = if titles {
-        nearest(&state, &options.titles).into_iter().map(|state| options.titles[state].clone()).collect()
+        nearest(&state, &options.titles)
+            .into_iter()
+            .map(|state| options.titles[state].clone())
+            .collect()
     } else {
         let name = |state: usize| format!("{}: {}", options.codes[state], options.titles[state]);
-        nearest(&state, &options.codes).into_iter().map(name).collect()
+        nearest(&state, &options.codes)
+            .into_iter()
+            .map(name)
+            .collect()
     };
-    Error::UnknownState { state, worker, year, row, nearest }
+    Error::UnknownState {
+        state,
+        worker,
+        year,
+        row,
+        nearest,
+    }
 }
 
 /// Positions of the three names nearest to `word` (Damerau-Levenshtein over the longer length, case ignored).
 fn nearest(word: &str, names: &[String]) -> Vec<usize> {
     let word = word.to_lowercase();
-    let likeness = |name: &String| strsim::normalized_damerau_levenshtein(&word, &name.to_lowercase());
+    let likeness =
+        |name: &String| strsim::normalized_damerau_levenshtein(&word, &name.to_lowercase());
     let mut scored: Vec<(usize, f64)> = names.iter().map(likeness).enumerate().collect();
     scored.sort_by(|a, b| b.1.total_cmp(&a.1));
-    scored.into_iter().take(3).map(|(position, _)| position).collect()
+    scored
+        .into_iter()
+        .take(3)
+        .map(|(position, _)| position)
+        .collect()
 }
 
 /// Which input row stands where.
@@ -378,7 +514,9 @@ impl Rows {
     }
 
     fn input(&self, position: usize) -> usize {
-        self.order.as_ref().map_or(position, |order| order[position] as usize)
+        self.order
+            .as_ref()
+            .map_or(position, |order| order[position] as usize)
     }
 
     fn gather<T: Copy + Send + Sync>(&self, values: &[T]) -> Vec<T> {
@@ -395,14 +533,23 @@ fn check_years(rows: &Rows, starts: &[i64], keys: &KeyColumns) -> Result<()> {
             let (first, second) = (rows.input(position - 1), rows.input(position));
             if keys.years[first] == keys.years[second] {
                 let rows = [first.min(second) as u64, first.max(second) as u64];
-                return Err(Error::RepeatedYear { worker: keys.worker(second), year: keys.years[second], rows });
+                return Err(Error::RepeatedYear {
+                    worker: keys.worker(second),
+                    year: keys.years[second],
+                    rows,
+                });
             }
         }
     }
     Ok(())
 }
 
-fn key_columns(keys: &KeyColumns, states: &[i32], rows: &Rows, titles: &[String]) -> Result<(Vec<Field>, Vec<ArrayRef>)> {
+fn key_columns(
+    keys: &KeyColumns,
+    states: &[i32],
+    rows: &Rows,
+    titles: &[String],
+) -> Result<(Vec<Field>, Vec<ArrayRef>)> {
     let text = |codes: &[i32], values: &[String], name: &str| {
         dictionary(rows.gather(codes), values).map_err(|error| Error::unreadable(name, &error))
     };
@@ -412,7 +559,10 @@ fn key_columns(keys: &KeyColumns, states: &[i32], rows: &Rows, titles: &[String]
         Arc::new(Int32Array::from(rows.gather(&keys.years))) as ArrayRef,
         text(states, titles, "occupation")?,
     ];
-    let fields = KEYS.iter().zip(&arrays).map(|(name, array)| Field::new(*name, array.data_type().clone(), true));
+    let fields = KEYS
+        .iter()
+        .zip(&arrays)
+        .map(|(name, array)| Field::new(*name, array.data_type().clone(), true));
     Ok((fields.collect(), arrays))
 }
 
@@ -427,15 +577,30 @@ struct Finished {
 fn finish(column: &Column, rows: &Rows, starts: &[i64], keys: &KeyColumns) -> Result<Finished> {
     let name = column.name.as_str();
     let (fixed, text) = (FIXED.contains(&name), is_text(column.field.data_type()));
-    let coded = if text || fixed || name == "education" { Some(column.coded()?) } else { None };
+    let coded = if text || fixed || name == "education" {
+        Some(column.coded()?)
+    } else {
+        None
+    };
     let codes = coded.as_ref().map(|coded| rows.gather(&coded.codes));
-    let falls = codes.as_ref().filter(|_| name == "education").map_or(0, |codes| workers::returns(codes, starts));
+    let falls = codes
+        .as_ref()
+        .filter(|_| name == "education")
+        .map_or(0, |codes| workers::returns(codes, starts));
     let counted = text && !fixed && !CHANGING.contains(&name);
-    let changed = codes.as_ref().filter(|_| counted).map_or(0, |codes| workers::changing_workers(codes, starts));
+    let changed = codes
+        .as_ref()
+        .filter(|_| counted)
+        .map_or(0, |codes| workers::changing_workers(codes, starts));
     let mut filled = None;
     if let (true, Some(codes), Some(coded)) = (fixed, &codes, &coded) {
         if let Some((first, second)) = workers::first_change(codes, starts) {
-            return Err(changes(name, coded, [rows.input(first), rows.input(second)], keys));
+            return Err(changes(
+                name,
+                coded,
+                [rows.input(first), rows.input(second)],
+                keys,
+            ));
         }
         filled = workers::filled(|row| codes[row] >= 0, starts);
     }
@@ -450,7 +615,12 @@ fn finish(column: &Column, rows: &Rows, starts: &[i64], keys: &KeyColumns) -> Re
         _ => taken(column, rows, filled),
     };
     let array = array.map_err(|error| column.unreadable(&error))?;
-    Ok(Finished { array, coded: text, changed, falls })
+    Ok(Finished {
+        array,
+        coded: text,
+        changed,
+        falls,
+    })
 }
 
 fn changes(name: &str, coded: &Coded, rows: [usize; 2], keys: &KeyColumns) -> Error {
@@ -464,13 +634,20 @@ fn changes(name: &str, coded: &Coded, rows: [usize; 2], keys: &KeyColumns) -> Er
 }
 
 /// A column of any type, its rows in order; `filled` names the position whose value each position takes.
-fn taken(column: &Column, rows: &Rows, filled: Option<Vec<u64>>) -> std::result::Result<ArrayRef, ArrowError> {
+fn taken(
+    column: &Column,
+    rows: &Rows,
+    filled: Option<Vec<u64>>,
+) -> std::result::Result<ArrayRef, ArrowError> {
     let chunks: Vec<&dyn Array> = column.chunks.iter().map(AsRef::as_ref).collect();
     let whole = concat(&chunks)?;
     let indices = match (filled, &rows.order) {
         (None, None) => return Ok(whole),
         (None, Some(order)) => order.clone(),
-        (Some(filled), _) => filled.iter().map(|&position| rows.input(position as usize) as u64).collect(),
+        (Some(filled), _) => filled
+            .iter()
+            .map(|&position| rows.input(position as usize) as u64)
+            .collect(),
     };
     take(&whole, &UInt64Array::from(indices), None)
 }

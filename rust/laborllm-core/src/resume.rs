@@ -7,15 +7,15 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
 use arrow_array::{
-    Array, ArrayRef, DictionaryArray, Int64Array, LargeListArray, LargeStringArray, ListArray, RecordBatch,
-    RecordBatchReader, UInt64Array,
+    Array, ArrayRef, DictionaryArray, Int64Array, LargeListArray, LargeStringArray, ListArray,
+    RecordBatch, RecordBatchOptions, RecordBatchReader, UInt64Array,
 };
 use arrow_buffer::OffsetBuffer;
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use arrow_select::take::take;
 use rayon::prelude::*;
 
-use crate::fragments::Fragments;
+use crate::fragments::{Fragments, SLACK};
 use crate::template::Template;
 use crate::workers::boundaries;
 use crate::{Error, Result};
@@ -36,7 +36,9 @@ impl std::str::FromStr for Education {
         match word {
             "target" => Ok(Self::Target),
             "previous" => Ok(Self::Previous),
-            _ => Err(Error::EducationChoice { found: word.to_owned() }),
+            _ => Err(Error::EducationChoice {
+                found: word.to_owned(),
+            }),
         }
     }
 }
@@ -58,21 +60,31 @@ pub struct Options {
     pub batch_bytes: usize,
 }
 
-/// One text to print: rows of one worker, the row its header is taken from, and whether the end follows.
+/// One text to print: rows of one worker, and whether the end follows.
 #[derive(Debug, Clone)]
 struct Window {
-    head: usize,
+    worker: usize,
     rows: Range<usize>,
     ended: bool,
+}
+
+/// Windows of one batch, and the bytes of their texts.
+#[derive(Debug, Clone)]
+struct Portion {
+    windows: Range<usize>,
+    bytes: usize,
 }
 
 /// What all batches share.
 #[derive(Debug)]
 struct Plan {
+    /// One row per worker, from the worker's first.
     header: Fragments,
     row: Fragments,
     end: Vec<u8>,
     windows: Vec<Window>,
+    /// First row of each worker, then the number of rows.
+    starts: Vec<i64>,
     columns: [ArrayRef; 4],
     schema: SchemaRef,
 }
@@ -83,7 +95,7 @@ struct Plan {
 #[derive(Debug)]
 pub struct Renderer {
     plan: Plan,
-    batches: VecDeque<Range<usize>>,
+    batches: VecDeque<Portion>,
     ready: VecDeque<std::result::Result<RecordBatch, ArrowError>>,
 }
 
@@ -99,7 +111,8 @@ impl Renderer {
         let columns = canonical(panel)?;
         let starts = worker_starts(&columns)?;
         check_tag(template, &columns[0])?;
-        let header = Fragments::new(template.header(), panel, &options.missing)?;
+        let heads = first_rows(panel, template, &starts)?;
+        let header = Fragments::new(template.header(), &heads, &options.missing)?.fuse();
         let mut row = Fragments::new(template.row(), panel, &options.missing)?;
         if options.education == Education::Previous {
             row.lag("education", &starts);
@@ -107,9 +120,21 @@ impl Renderer {
         let windows = windows(&starts, &options)?;
         let [_, _, end] = template.texts();
         let schema = schema(&columns).with_metadata(options.metadata);
-        let plan = Plan { header, row, end: end.into_bytes(), windows, columns, schema: Arc::new(schema) };
+        let plan = Plan {
+            header,
+            row: row.fuse(),
+            end: end.into_bytes(),
+            windows,
+            starts,
+            columns,
+            schema: Arc::new(schema),
+        };
         let batches = plan.batches(options.batch_bytes.max(1));
-        Ok(Self { plan, batches, ready: VecDeque::new() })
+        Ok(Self {
+            plan,
+            batches,
+            ready: VecDeque::new(),
+        })
     }
 }
 
@@ -119,9 +144,13 @@ impl Iterator for Renderer {
     fn next(&mut self) -> Option<Self::Item> {
         if self.ready.is_empty() {
             let many = rayon::current_num_threads().min(self.batches.len());
-            let ranges: Vec<Range<usize>> = self.batches.drain(..many).collect();
+            let portions: Vec<Portion> = self.batches.drain(..many).collect();
             let plan = &self.plan;
-            self.ready = ranges.into_par_iter().map(|range| plan.print(range)).collect::<Vec<_>>().into();
+            self.ready = portions
+                .into_par_iter()
+                .map(|portion| plan.print(portion))
+                .collect::<Vec<_>>()
+                .into();
         }
         self.ready.pop_front()
     }
@@ -136,42 +165,54 @@ impl RecordBatchReader for Renderer {
 impl Plan {
     fn length(&self, window: &Window) -> usize {
         let rows: usize = window.rows.clone().map(|row| self.row.length(row)).sum();
-        self.header.length(window.head) + rows + if window.ended { self.end.len() } else { 0 }
+        self.header.length(window.worker) + rows + if window.ended { self.end.len() } else { 0 }
     }
 
-    /// Ranges of windows whose texts together pass `bytes` with the last of them.
-    fn batches(&self, bytes: usize) -> VecDeque<Range<usize>> {
-        let lengths: Vec<usize> = self.windows.par_iter().map(|window| self.length(window)).collect();
+    /// Windows whose texts together reach `bytes` with the last of them.
+    fn batches(&self, bytes: usize) -> VecDeque<Portion> {
+        let lengths: Vec<usize> = self
+            .windows
+            .par_iter()
+            .map(|window| self.length(window))
+            .collect();
         let (mut batches, mut start, mut filled) = (VecDeque::new(), 0, 0);
         for (window, length) in lengths.iter().enumerate() {
             filled += length;
             if filled >= bytes || window + 1 == lengths.len() {
-                batches.push_back(start..window + 1);
+                batches.push_back(Portion {
+                    windows: start..window + 1,
+                    bytes: filled,
+                });
                 (start, filled) = (window + 1, 0);
             }
         }
         batches
     }
 
-    fn print(&self, range: Range<usize>) -> std::result::Result<RecordBatch, ArrowError> {
-        let windows = &self.windows[range];
+    fn print(&self, portion: Portion) -> std::result::Result<RecordBatch, ArrowError> {
+        let windows = &self.windows[portion.windows];
         let rows = windows.iter().map(|window| window.rows.len()).sum();
-        let mut text = Vec::with_capacity(windows.iter().map(|window| self.length(window)).sum());
-        let (mut starts, mut ends, mut offsets) = (Vec::with_capacity(rows), Vec::with_capacity(rows), vec![0i64]);
+        let (mut text, mut at) = (vec![0; portion.bytes + SLACK], 0);
+        let (mut starts, mut ends) = (Vec::with_capacity(rows), Vec::with_capacity(rows));
+        let mut offsets = Vec::with_capacity(windows.len() + 1);
+        offsets.push(0);
         for window in windows {
-            let base = text.len();
-            self.header.print(window.head, &mut text);
+            let base = at;
+            self.header.print(window.worker, &mut text, &mut at);
             for row in window.rows.clone() {
-                let (start, end) = self.row.print(row, &mut text);
+                let (start, end) = self.row.print(row, &mut text, &mut at);
                 starts.push((start - base) as i64);
                 ends.push((end - base) as i64);
             }
             if window.ended {
-                text.extend_from_slice(&self.end);
+                text[at..at + self.end.len()].copy_from_slice(&self.end);
+                at += self.end.len();
             }
-            offsets.push(text.len() as i64);
+            offsets.push(at as i64);
         }
-        let resume = LargeStringArray::try_new(OffsetBuffer::new(offsets.into()), text.into(), None)?;
+        text.truncate(at);
+        let offsets = OffsetBuffer::new(offsets.into());
+        let resume = LargeStringArray::try_new(offsets, text.into(), None)?;
         self.assemble(windows, resume, starts, ends)
     }
 
@@ -182,11 +223,17 @@ impl Plan {
         starts: Vec<i64>,
         ends: Vec<i64>,
     ) -> std::result::Result<RecordBatch, ArrowError> {
-        let heads: UInt64Array = windows.iter().map(|window| window.head as u64).collect();
+        let head = |window: &Window| self.starts[window.worker] as u64;
+        let heads: UInt64Array = windows.iter().map(head).collect();
         let lengths = || windows.iter().map(|window| window.rows.len());
         let spans = |values: Vec<i64>| {
             let field = Arc::new(Field::new("item", DataType::Int64, true));
-            LargeListArray::try_new(field, OffsetBuffer::from_lengths(lengths()), Arc::new(Int64Array::from(values)), None)
+            LargeListArray::try_new(
+                field,
+                OffsetBuffer::from_lengths(lengths()),
+                Arc::new(Int64Array::from(values)),
+                None,
+            )
         };
         let lists = |column: &ArrayRef| {
             let values = self.rows_of(windows, column)?;
@@ -207,12 +254,22 @@ impl Plan {
     }
 
     /// The values of a yearly column in all rows of the windows, one after another.
-    fn rows_of(&self, windows: &[Window], column: &ArrayRef) -> std::result::Result<ArrayRef, ArrowError> {
-        let adjoining = windows.windows(2).all(|pair| pair[0].rows.end == pair[1].rows.start);
+    fn rows_of(
+        &self,
+        windows: &[Window],
+        column: &ArrayRef,
+    ) -> std::result::Result<ArrayRef, ArrowError> {
+        let adjoining = windows
+            .windows(2)
+            .all(|pair| pair[0].rows.end == pair[1].rows.start);
         if let (true, Some(first), Some(last)) = (adjoining, windows.first(), windows.last()) {
             return Ok(column.slice(first.rows.start, last.rows.end - first.rows.start));
         }
-        let rows: UInt64Array = windows.iter().flat_map(|window| window.rows.clone()).map(|row| row as u64).collect();
+        let rows: UInt64Array = windows
+            .iter()
+            .flat_map(|window| window.rows.clone())
+            .map(|row| row as u64)
+            .collect();
         take(column, &rows, None)
     }
 }
@@ -220,25 +277,62 @@ impl Plan {
 /// Dataset, worker, year and occupation of a checked panel.
 fn canonical(panel: &RecordBatch) -> Result<[ArrayRef; 4]> {
     let column = |name: &str| {
-        let absent = || Error::Unchecked { reason: format!("the column '{name}' is absent") };
+        let absent = || Error::Unchecked {
+            reason: format!("the column '{name}' is absent"),
+        };
         let array = panel.column_by_name(name).cloned().ok_or_else(absent)?;
         if array.null_count() > 0 {
-            return Err(Error::Unchecked { reason: format!("the column '{name}' holds nulls") });
+            return Err(Error::Unchecked {
+                reason: format!("the column '{name}' holds nulls"),
+            });
         }
         Ok(array)
     };
-    let columns = [column("dataset")?, column("worker_id")?, column("year")?, column("occupation")?];
-    for (array, name) in columns.iter().zip(["dataset", "worker_id", "year", "occupation"]) {
+    let columns = [
+        column("dataset")?,
+        column("worker_id")?,
+        column("year")?,
+        column("occupation")?,
+    ];
+    for (array, name) in columns
+        .iter()
+        .zip(["dataset", "worker_id", "year", "occupation"])
+    {
         let fits = match name {
-            "worker_id" => matches!(array.data_type(), DataType::Int64 | DataType::UInt64 | DataType::LargeUtf8),
+            "worker_id" => matches!(
+                array.data_type(),
+                DataType::Int64 | DataType::UInt64 | DataType::LargeUtf8
+            ),
             "year" => array.data_type() == &DataType::Int32,
-            _ => array.as_any().is::<DictionaryArray<Int32Type>>() && crate::columns::is_text(array.data_type()),
+            _ => {
+                array.as_any().is::<DictionaryArray<Int32Type>>()
+                    && crate::columns::is_text(array.data_type())
+            }
         };
         if !fits {
-            return Err(Error::Unchecked { reason: format!("the column '{name}' has type {}", array.data_type()) });
+            return Err(Error::Unchecked {
+                reason: format!("the column '{name}' has type {}", array.data_type()),
+            });
         }
     }
     Ok(columns)
+}
+
+/// The columns of the header, one row per worker.
+fn first_rows(panel: &RecordBatch, template: &Template, starts: &[i64]) -> Result<RecordBatch> {
+    let workers = &starts[..starts.len() - 1];
+    let rows: UInt64Array = workers.iter().map(|&start| start as u64).collect();
+    let (mut fields, mut columns) = (Vec::new(), Vec::new());
+    for name in template.header_fields() {
+        if let Some(column) = panel.column_by_name(&name) {
+            let unreadable = |error| Error::unreadable(&name, &error);
+            columns.push(take(column, &rows, None).map_err(unreadable)?);
+            fields.push(Field::new(&name, column.data_type().clone(), true));
+        }
+    }
+    let options = RecordBatchOptions::new().with_row_count(Some(workers.len()));
+    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
+        .map_err(|error| Error::unreadable("worker_id", &error))
 }
 
 fn worker_starts(columns: &[ArrayRef; 4]) -> Result<Vec<i64>> {
@@ -248,34 +342,52 @@ fn worker_starts(columns: &[ArrayRef; 4]) -> Result<Vec<i64>> {
     let starts = match worker_id.data_type() {
         DataType::LargeUtf8 => {
             let ids = worker_id.as_string::<i64>();
-            boundaries(rows, |a, b| datasets[a] == datasets[b] && ids.value(a) == ids.value(b))
+            boundaries(rows, |a, b| {
+                datasets[a] == datasets[b] && ids.value(a) == ids.value(b)
+            })
         }
         DataType::UInt64 => {
-            let ids = worker_id.as_primitive::<arrow_array::types::UInt64Type>().values();
+            let ids = worker_id
+                .as_primitive::<arrow_array::types::UInt64Type>()
+                .values();
             boundaries(rows, |a, b| datasets[a] == datasets[b] && ids[a] == ids[b])
         }
         _ => {
-            let ids = worker_id.as_primitive::<arrow_array::types::Int64Type>().values();
+            let ids = worker_id
+                .as_primitive::<arrow_array::types::Int64Type>()
+                .values();
             boundaries(rows, |a, b| datasets[a] == datasets[b] && ids[a] == ids[b])
         }
     };
     let years = year.as_primitive::<Int32Type>().values();
-    let ascending = |pair: &[i64]| years[pair[0] as usize..pair[1] as usize].is_sorted_by(|a, b| a < b);
+    let ascending =
+        |pair: &[i64]| years[pair[0] as usize..pair[1] as usize].is_sorted_by(|a, b| a < b);
     if let Some(pair) = starts.windows(2).find(|pair| !ascending(pair)) {
-        return Err(Error::Unchecked { reason: format!("the years of the worker in row {} do not ascend", pair[0]) });
+        return Err(Error::Unchecked {
+            reason: format!("the years of the worker in row {} do not ascend", pair[0]),
+        });
     }
     Ok(starts)
 }
 
 /// `{dataset}` needs a tag in every row.
 fn check_tag(template: &Template, dataset: &ArrayRef) -> Result<()> {
-    let printed = template.header_fields().into_iter().chain(template.row_fields()).any(|field| field == "dataset");
+    let printed = template
+        .header_fields()
+        .into_iter()
+        .chain(template.row_fields())
+        .any(|field| field == "dataset");
     let pair = dataset.as_dictionary::<Int32Type>();
     let tags: Option<&LargeStringArray> = pair.values().as_any().downcast_ref();
     let Some(tags) = tags else {
-        return Err(Error::Unchecked { reason: "the column 'dataset' is no dictionary of large_string".to_owned() });
+        return Err(Error::Unchecked {
+            reason: "the column 'dataset' is no dictionary of large_string".to_owned(),
+        });
     };
-    let empty: Vec<bool> = tags.iter().map(|tag| tag.is_none_or(str::is_empty)).collect();
+    let empty: Vec<bool> = tags
+        .iter()
+        .map(|tag| tag.is_none_or(str::is_empty))
+        .collect();
     let used = |key: &i32| empty.get(*key as usize).copied().unwrap_or(true);
     if printed && empty.contains(&true) && pair.keys().values().iter().any(used) {
         return Err(Error::NoTag);
@@ -285,34 +397,67 @@ fn check_tag(template: &Template, dataset: &ArrayRef) -> Result<()> {
 
 fn windows(starts: &[i64], options: &Options) -> Result<Vec<Window>> {
     let workers = starts.len() - 1;
-    if options.complete.as_ref().is_some_and(|complete| complete.len() != workers) {
-        return Err(Error::Unchecked { reason: format!("complete has another length than the {workers} workers") });
+    if options
+        .complete
+        .as_ref()
+        .is_some_and(|complete| complete.len() != workers)
+    {
+        return Err(Error::Unchecked {
+            reason: format!("complete has another length than the {workers} workers"),
+        });
     }
-    let ended = |worker: usize| options.complete.as_ref().is_none_or(|complete| complete[worker]);
+    let ended = |worker: usize| {
+        options
+            .complete
+            .as_ref()
+            .is_none_or(|complete| complete[worker])
+    };
     let Some((firsts, stops)) = &options.windows else {
         let career = |worker: usize| {
             let rows = starts[worker] as usize..starts[worker + 1] as usize;
-            Window { head: rows.start, rows, ended: ended(worker) }
+            Window {
+                worker,
+                rows,
+                ended: ended(worker),
+            }
         };
         return Ok((0..workers).map(career).collect());
     };
     if firsts.len() != stops.len() {
-        return Err(Error::Unchecked { reason: "first and stop rows of the windows differ in number".to_owned() });
+        return Err(Error::Unchecked {
+            reason: "first and stop rows of the windows differ in number".to_owned(),
+        });
     }
     let one = |(window, (&first, &stop)): (usize, (&i64, &i64))| {
-        let worker = starts.partition_point(|&start| start <= first).wrapping_sub(1);
+        let worker = starts
+            .partition_point(|&start| start <= first)
+            .wrapping_sub(1);
         if worker >= workers || stop < first || stop > starts[worker + 1] {
-            return Err(Error::Window { window, first, stop });
+            return Err(Error::Window {
+                window,
+                first,
+                stop,
+            });
         }
         let whole = first == starts[worker] && stop == starts[worker + 1];
         let rows = first as usize..stop as usize;
-        Ok(Window { head: starts[worker] as usize, rows, ended: whole && ended(worker) })
+        Ok(Window {
+            worker,
+            rows,
+            ended: whole && ended(worker),
+        })
     };
     firsts.iter().zip(stops).enumerate().map(one).collect()
 }
 
 fn schema(columns: &[ArrayRef; 4]) -> Schema {
-    let list = |array: &ArrayRef| DataType::List(Arc::new(Field::new("item", array.data_type().clone(), true)));
+    let list = |array: &ArrayRef| {
+        DataType::List(Arc::new(Field::new(
+            "item",
+            array.data_type().clone(),
+            true,
+        )))
+    };
     let spans = DataType::LargeList(Arc::new(Field::new("item", DataType::Int64, true)));
     let [dataset, worker_id, year, occupation] = columns;
     Schema::new(vec![

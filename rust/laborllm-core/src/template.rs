@@ -9,7 +9,14 @@ use crate::{Error, Result};
 
 /// Fields that may stand before the title in a row: the year, what is fixed, and education (see
 /// [`crate::resume::Education`]). Anything else there would show the row to be predicted.
-const BEFORE_TITLE: [&str; 6] = ["year", "education", "gender", "race", "birth_year", "dataset"];
+const BEFORE_TITLE: [&str; 6] = [
+    "year",
+    "education",
+    "gender",
+    "race",
+    "birth_year",
+    "dataset",
+];
 
 /// A piece of template text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +42,11 @@ impl Template {
     /// the header, not preceded by exactly one space or not followed by a newline, a row without its year before the
     /// title, with a field there that belongs after it, or that does not end its line.
     pub fn parse(header: &str, row: &str, end: &str) -> Result<Self> {
-        let template =
-            Self { header: parse("header", header)?, row: parse("row", row)?, end: parse("end", end)? };
+        let template = Self {
+            header: parse("header", header)?,
+            row: parse("row", row)?,
+            end: parse("end", end)?,
+        };
         check_title(&template)?;
         check_conditions(&template)?;
         check_row(&flat(&template.row, |_| true))?;
@@ -52,7 +62,11 @@ impl Template {
         let bound = self.keep(|phrase| conditions(phrase).iter().all(|field| has(field)));
         for (part, pieces) in bound.parts() {
             if let Some(field) = fields(pieces).into_iter().find(|field| !has(field)) {
-                return Err(Error::FieldWithoutColumn { field, part, present: columns.to_vec() });
+                return Err(Error::FieldWithoutColumn {
+                    field,
+                    part,
+                    present: columns.to_vec(),
+                });
             }
         }
         check_row(&bound.row)?;
@@ -64,16 +78,35 @@ impl Template {
     /// # Errors
     /// A field that stands in no brackets.
     pub fn without(&self, dropped: &[String]) -> Result<Self> {
-        let bracketed: BTreeSet<String> = self.parts().iter().flat_map(|(_, pieces)| bracketed(pieces)).collect();
+        let bracketed: BTreeSet<String> = self
+            .parts()
+            .iter()
+            .flat_map(|(_, pieces)| bracketed(pieces))
+            .collect();
         if let Some(field) = dropped.iter().find(|field| !bracketed.contains(*field)) {
-            return Err(Error::NotBracketed { field: field.clone(), bracketed: bracketed.into_iter().collect() });
+            return Err(Error::NotBracketed {
+                field: field.clone(),
+                bracketed: bracketed.into_iter().collect(),
+            });
         }
         let gone = |piece: &Piece| match piece {
-            Piece::Optional(phrase) => conditions(phrase).iter().any(|field| dropped.contains(field)),
+            Piece::Optional(phrase) => conditions(phrase)
+                .iter()
+                .any(|field| dropped.contains(field)),
             _ => false,
         };
-        let strip = |pieces: &[Piece]| pieces.iter().filter(|piece| !gone(piece)).cloned().collect();
-        Ok(Self { header: strip(&self.header), row: strip(&self.row), end: strip(&self.end) })
+        let strip = |pieces: &[Piece]| {
+            pieces
+                .iter()
+                .filter(|piece| !gone(piece))
+                .cloned()
+                .collect()
+        };
+        Ok(Self {
+            header: strip(&self.header),
+            row: strip(&self.row),
+            end: strip(&self.end),
+        })
     }
 
     /// Header, row and end as text again.
@@ -93,7 +126,11 @@ impl Template {
 
     /// No brackets are left.
     pub fn is_bound(&self) -> bool {
-        self.parts().iter().all(|(_, pieces)| !pieces.iter().any(|piece| matches!(piece, Piece::Optional(_))))
+        self.parts().iter().all(|(_, pieces)| {
+            !pieces
+                .iter()
+                .any(|piece| matches!(piece, Piece::Optional(_)))
+        })
     }
 
     pub(crate) fn header(&self) -> &[Piece] {
@@ -105,11 +142,19 @@ impl Template {
     }
 
     fn parts(&self) -> [(&'static str, &[Piece]); 3] {
-        [("header", &self.header), ("row", &self.row), ("end", &self.end)]
+        [
+            ("header", &self.header),
+            ("row", &self.row),
+            ("end", &self.end),
+        ]
     }
 
     fn keep(&self, present: impl Fn(&[Piece]) -> bool + Copy) -> Self {
-        Self { header: flat(&self.header, present), row: flat(&self.row, present), end: flat(&self.end, present) }
+        Self {
+            header: flat(&self.header, present),
+            row: flat(&self.row, present),
+            end: flat(&self.end, present),
+        }
     }
 }
 
@@ -163,7 +208,11 @@ fn conditions(phrase: &[Piece]) -> Vec<String> {
     match phrase.first() {
         Some(Piece::Text(text)) if printed.is_empty() => {
             let other = |letter: char| !letter.is_alphanumeric() && letter != '_';
-            text.trim_start_matches(other).split(other).take(1).map(str::to_owned).collect()
+            text.trim_start_matches(other)
+                .split(other)
+                .take(1)
+                .map(str::to_owned)
+                .collect()
         }
         _ => printed,
     }
@@ -185,27 +234,46 @@ fn text(pieces: &[Piece]) -> String {
 
 fn parse(part: &'static str, source: &str) -> Result<Vec<Piece>> {
     let (mut pieces, mut phrase, mut rest, mut at) = (Vec::new(), None, source, 0);
-    let wrong = |at: usize, reason: &str| Error::Syntax { part, at, reason: reason.to_owned() };
+    let wrong = |at: usize, reason: &str| Error::Syntax {
+        part,
+        at,
+        reason: reason.to_owned(),
+    };
     while !rest.is_empty() {
         let length = if rest.starts_with("[[") {
             if phrase.replace((at, Vec::new())).is_some() {
-                return Err(wrong(at, "'[[' inside '[[ … ]]'; brackets do not nest, close the first phrase"));
+                return Err(wrong(
+                    at,
+                    "'[[' inside '[[ … ]]'; brackets do not nest, close the first phrase",
+                ));
             }
             2
         } else if rest.starts_with("]]") {
             let Some((_, inside)) = phrase.take() else {
-                return Err(wrong(at, "']]' without its '[['; open the phrase or drop the brackets"));
+                return Err(wrong(
+                    at,
+                    "']]' without its '[['; open the phrase or drop the brackets",
+                ));
             };
             pieces.push(Piece::Optional(inside));
             2
         } else {
             let (piece, length) = match rest.strip_prefix('{') {
-                Some(inside) => field(inside)
-                    .ok_or_else(|| wrong(at, "'{' opens no field; write {name} with letters, digits and underscores"))?,
-                None if rest.starts_with('}') => return Err(wrong(at, "'}' closes no field; write {name}")),
+                Some(inside) => field(inside).ok_or_else(|| {
+                    wrong(
+                        at,
+                        "'{' opens no field; write {name} with letters, digits and underscores",
+                    )
+                })?,
+                None if rest.starts_with('}') => {
+                    return Err(wrong(at, "'}' closes no field; write {name}"));
+                }
                 None => literal(rest),
             };
-            phrase.as_mut().map_or(&mut pieces, |(_, inside)| inside).push(piece);
+            phrase
+                .as_mut()
+                .map_or(&mut pieces, |(_, inside)| inside)
+                .push(piece);
             length
         };
         at += rest[..length].chars().count();
@@ -220,15 +288,24 @@ fn parse(part: &'static str, source: &str) -> Result<Vec<Piece>> {
 /// A field whose brace is open, and the bytes it takes with both braces.
 fn field(inside: &str) -> Option<(Piece, usize)> {
     let (name, _) = inside.split_once('}')?;
-    let letters = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-    let named = letters && name.bytes().next().is_some_and(|byte| !byte.is_ascii_digit());
+    let letters = name
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let named = letters
+        && name
+            .bytes()
+            .next()
+            .is_some_and(|byte| !byte.is_ascii_digit());
     named.then(|| (Piece::Field(name.to_owned()), name.len() + 2))
 }
 
 /// Text up to the next brace or double bracket, and its length in bytes (at least one character).
 fn literal(rest: &str) -> (Piece, usize) {
     let stops = rest.char_indices().skip(1).find(|&(at, letter)| {
-        letter == '{' || letter == '}' || rest[at..].starts_with("[[") || rest[at..].starts_with("]]")
+        letter == '{'
+            || letter == '}'
+            || rest[at..].starts_with("[[")
+            || rest[at..].starts_with("]]")
     });
     let length = stops.map_or(rest.len(), |(at, _)| at);
     (Piece::Text(rest[..length].to_owned()), length)
@@ -237,7 +314,11 @@ fn literal(rest: &str) -> (Piece, usize) {
 /// One `{title}`, unbracketed, in the row; no field in the end.
 fn check_title(template: &Template) -> Result<()> {
     let misplaced = |field: &str, part: &'static str, way_out: &str| {
-        Err(Error::Misplaced { field: field.to_owned(), part, way_out: way_out.to_owned() })
+        Err(Error::Misplaced {
+            field: field.to_owned(),
+            part,
+            way_out: way_out.to_owned(),
+        })
     };
     for (part, pieces) in template.parts() {
         let names = fields(pieces);
@@ -245,24 +326,41 @@ fn check_title(template: &Template) -> Result<()> {
             return misplaced("occupation", part, "write {title}, once, in the row");
         }
         if part != "row" && names.iter().any(|name| name == "title") {
-            return misplaced("title", part, "it belongs into the row alone, or the header would give it away");
+            return misplaced(
+                "title",
+                part,
+                "it belongs into the row alone, or the header would give it away",
+            );
         }
         if bracketed(pieces).iter().any(|name| name == "title") {
             return misplaced("title", part, "it cannot stand in brackets");
         }
     }
     match fields(&template.end).first() {
-        Some(field) => misplaced(field, "end", "the end is the same for every worker: move the field to the header or the row"),
+        Some(field) => misplaced(
+            field,
+            "end",
+            "the end is the same for every worker: move the field to the header or the row",
+        ),
         None => Ok(()),
     }
 }
 
 /// What a phrase depends on is printed somewhere, or the phrase would come and go by accident.
 fn check_conditions(template: &Template) -> Result<()> {
-    let printed: Vec<String> = template.parts().iter().flat_map(|(_, pieces)| fields(pieces)).collect();
+    let printed: Vec<String> = template
+        .parts()
+        .iter()
+        .flat_map(|(_, pieces)| fields(pieces))
+        .collect();
     for (part, pieces) in template.parts() {
-        if let Some(phrase) = phrases(pieces).find(|phrase| !conditions(phrase).iter().any(|name| printed.contains(name))) {
-            return Err(Error::LoosePhrase { part, phrase: text(phrase) });
+        if let Some(phrase) = phrases(pieces)
+            .find(|phrase| !conditions(phrase).iter().any(|name| printed.contains(name)))
+        {
+            return Err(Error::LoosePhrase {
+                part,
+                phrase: text(phrase),
+            });
         }
     }
     Ok(())
@@ -270,7 +368,11 @@ fn check_conditions(template: &Template) -> Result<()> {
 
 /// `… {year} … {title}\n …` with nothing of the row to be predicted before the title, and a closed line.
 fn check_row(row: &[Piece]) -> Result<()> {
-    let wrong = |reason: &str| Err(Error::RowForm { reason: reason.to_owned() });
+    let wrong = |reason: &str| {
+        Err(Error::RowForm {
+            reason: reason.to_owned(),
+        })
+    };
     let is_title = |piece: &Piece| matches!(piece, Piece::Field(name) if name == "title");
     let Some(at) = row.iter().position(is_title) else {
         return wrong("prints no {title}; write the title once, as in '{year}: {title}\\n'");
@@ -290,11 +392,22 @@ fn check_row(row: &[Piece]) -> Result<()> {
     }
     let before = fields(&row[..at]);
     if !before.iter().any(|name| name == "year") {
-        return wrong("does not print {year} before {title}; write it there, as in '{year}: {title}\\n'");
+        return wrong(
+            "does not print {year} before {title}; write it there, as in '{year}: {title}\\n'",
+        );
     }
-    if let Some(field) = before.into_iter().find(|name| !BEFORE_TITLE.contains(&name.as_str())) {
-        let way_out = "before {title} it would show the row to be predicted: move it behind the title".to_owned();
-        return Err(Error::Misplaced { field, part: "row", way_out });
+    if let Some(field) = before
+        .into_iter()
+        .find(|name| !BEFORE_TITLE.contains(&name.as_str()))
+    {
+        let way_out =
+            "before {title} it would show the row to be predicted: move it behind the title"
+                .to_owned();
+        return Err(Error::Misplaced {
+            field,
+            part: "row",
+            way_out,
+        });
     }
     match row.last() {
         Some(Piece::Text(text)) if text.ends_with('\n') => Ok(()),
@@ -315,26 +428,52 @@ mod tests {
     #[test]
     fn phrases_go_with_their_columns() {
         let template = Template::parse("A {gender} worker[[ of {region}]].\n", ROW, "end").unwrap();
-        let bound = template.bind(&columns(&["gender", "year", "education"])).unwrap();
-        assert_eq!(bound.texts(), ["A {gender} worker.\n", "{year} ({education}): {title}\n", "end"]);
+        let bound = template
+            .bind(&columns(&["gender", "year", "education"]))
+            .unwrap();
+        assert_eq!(
+            bound.texts(),
+            [
+                "A {gender} worker.\n",
+                "{year} ({education}): {title}\n",
+                "end"
+            ]
+        );
         assert!(bound.is_bound() && !template.is_bound());
         assert_eq!(bound.row_fields(), ["year", "education", "title"]);
         let error = template.bind(&columns(&["year"])).unwrap_err();
-        assert!(matches!(error, Error::FieldWithoutColumn { ref field, part: "header", .. } if field == "gender"));
+        assert!(
+            matches!(error, Error::FieldWithoutColumn { ref field, part: "header", .. } if field == "gender")
+        );
     }
 
     #[test]
     fn a_phrase_is_left_out_on_request_only_from_brackets() {
         let template = Template::parse("{gender}\n", ROW, "").unwrap();
-        assert_eq!(template.without(&columns(&["education"])).unwrap().texts()[1], "{year}: {title}\n");
-        assert!(matches!(template.without(&columns(&["gender"])), Err(Error::NotBracketed { .. })));
+        assert_eq!(
+            template.without(&columns(&["education"])).unwrap().texts()[1],
+            "{year}: {title}\n"
+        );
+        assert!(matches!(
+            template.without(&columns(&["gender"])),
+            Err(Error::NotBracketed { .. })
+        ));
     }
 
     #[test]
     fn text_that_is_no_template_names_its_place() {
-        for (header, place) in [("ä[[x", 1), ("a]]", 1), ("[[{x} [[{y}]]]]", 6), ("{x", 0), ("é {1x}", 2), ("}", 0)] {
+        for (header, place) in [
+            ("ä[[x", 1),
+            ("a]]", 1),
+            ("[[{x} [[{y}]]]]", 6),
+            ("{x", 0),
+            ("é {1x}", 2),
+            ("}", 0),
+        ] {
             match Template::parse(header, ROW, "") {
-                Err(Error::Syntax { part: "header", at, .. }) => assert_eq!(at, place, "{header}"),
+                Err(Error::Syntax {
+                    part: "header", at, ..
+                }) => assert_eq!(at, place, "{header}"),
                 other => panic!("{header}: {other:?}"),
             }
         }
@@ -343,27 +482,65 @@ mod tests {
     #[test]
     fn a_phrase_without_a_field_goes_with_the_column_its_first_word_names() {
         let template = Template::parse("year, [[education level, ]]title\n", ROW, "").unwrap();
-        assert_eq!(template.bind(&columns(&["year"])).unwrap().texts()[0], "year, title\n");
-        assert_eq!(template.bind(&columns(&["year", "education"])).unwrap().texts()[0], "year, education level, title\n");
-        assert_eq!(template.without(&columns(&["education"])).unwrap().texts()[0], "year, title\n");
+        assert_eq!(
+            template.bind(&columns(&["year"])).unwrap().texts()[0],
+            "year, title\n"
+        );
+        assert_eq!(
+            template
+                .bind(&columns(&["year", "education"]))
+                .unwrap()
+                .texts()[0],
+            "year, education level, title\n"
+        );
+        assert_eq!(
+            template.without(&columns(&["education"])).unwrap().texts()[0],
+            "year, title\n"
+        );
         for loose in ["[[region of birth]]", "[[...]]", "[[]]"] {
-            assert!(matches!(Template::parse(loose, ROW, ""), Err(Error::LoosePhrase { part: "header", .. })), "{loose}");
+            assert!(
+                matches!(
+                    Template::parse(loose, ROW, ""),
+                    Err(Error::LoosePhrase { part: "header", .. })
+                ),
+                "{loose}"
+            );
         }
     }
 
     #[test]
     fn a_row_reads_year_then_title_then_newline() {
         for row in [
-            "{year}\n", "{year}: {title}", "{year}:{title}\n", "{year}:  {title}\n", "{title}\n", ": {title}\n",
-            "{year}: {title} {title}\n", "{year}: {title}.\n", "{year}: {title}\n{wage}", "{year}: {title}[[ {x}]]\n",
+            "{year}\n",
+            "{year}: {title}",
+            "{year}:{title}\n",
+            "{year}:  {title}\n",
+            "{title}\n",
+            ": {title}\n",
+            "{year}: {title} {title}\n",
+            "{year}: {title}.\n",
+            "{year}: {title}\n{wage}",
+            "{year}: {title}[[ {x}]]\n",
         ] {
-            assert!(matches!(Template::parse("", row, ""), Err(Error::RowForm { .. })), "{row:?}");
+            assert!(
+                matches!(Template::parse("", row, ""), Err(Error::RowForm { .. })),
+                "{row:?}"
+            );
         }
         for (header, row, end) in [
-            ("{title}", ROW, ""), ("", "{year} {wage}: {title}\n", ""), ("", "{year}[[: {title}\n]]", ""),
-            ("", ROW, "{year}"), ("{occupation}", ROW, ""),
+            ("{title}", ROW, ""),
+            ("", "{year} {wage}: {title}\n", ""),
+            ("", "{year}[[: {title}\n]]", ""),
+            ("", ROW, "{year}"),
+            ("{occupation}", ROW, ""),
         ] {
-            assert!(matches!(Template::parse(header, row, end), Err(Error::Misplaced { .. })), "{header:?} {row:?}");
+            assert!(
+                matches!(
+                    Template::parse(header, row, end),
+                    Err(Error::Misplaced { .. })
+                ),
+                "{header:?} {row:?}"
+            );
         }
         assert!(Template::parse("", "{year}: {title}\npaid {wage}\n", "").is_ok());
     }

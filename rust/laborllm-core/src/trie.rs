@@ -37,7 +37,10 @@ impl TitleTrie {
                 let mut start = low;
                 while !leaf && start < high {
                     let token = units[order[start]][depth];
-                    let same = order[start..high].iter().take_while(|&&unit| units[unit][depth] == token).count();
+                    let same = order[start..high]
+                        .iter()
+                        .take_while(|&&unit| units[unit][depth] == token)
+                        .count();
                     labels.push(token);
                     next.push((start, start + same));
                     start += same;
@@ -47,7 +50,11 @@ impl TitleTrie {
             level = next;
             depth += 1;
         }
-        Ok(Self { first, labels, title_of })
+        Ok(Self {
+            first,
+            labels,
+            title_of,
+        })
     }
 
     /// Nodes, the root among them.
@@ -86,12 +93,16 @@ impl TitleTrie {
 
     /// The node after several tokens from the root.
     pub fn walk(&self, tokens: &[u32]) -> Option<u32> {
-        tokens.iter().try_fold(0, |state, &token| self.advance(state, token))
+        tokens
+            .iter()
+            .try_fold(0, |state, &token| self.advance(state, token))
     }
 
     /// The title that ends at a node.
     pub fn title(&self, state: u32) -> Option<u32> {
-        self.title_of.get(state as usize).and_then(|&title| u32::try_from(title).ok())
+        self.title_of
+            .get(state as usize)
+            .and_then(|&title| u32::try_from(title).ok())
     }
 }
 
@@ -105,7 +116,9 @@ fn checked_order(units: &[Vec<u32>]) -> Result<Vec<usize>> {
     for pair in order.windows(2) {
         let (shorter, longer) = (pair[0], pair[1]);
         if units[shorter] == units[longer] {
-            return Err(Error::RepeatedUnit { rows: [shorter, longer] });
+            return Err(Error::RepeatedUnit {
+                rows: [shorter, longer],
+            });
         }
         if units[longer].starts_with(&units[shorter]) {
             return Err(Error::PrefixUnit { shorter, longer });
@@ -146,10 +159,21 @@ mod tests {
 
     #[test]
     fn units_that_cannot_be_told_apart_are_refused_by_row() {
-        let new = |units: &[&[u32]]| TitleTrie::new(&units.iter().map(|unit| unit.to_vec()).collect::<Vec<_>>()).err();
+        let new = |units: &[&[u32]]| {
+            TitleTrie::new(&units.iter().map(|unit| unit.to_vec()).collect::<Vec<_>>()).err()
+        };
         assert_eq!(new(&[&[1], &[]]), Some(Error::EmptyUnit { row: 1 }));
-        assert_eq!(new(&[&[5, 6], &[1], &[5, 6]]), Some(Error::RepeatedUnit { rows: [0, 2] }));
-        assert_eq!(new(&[&[5, 6, 7], &[1], &[5, 6]]), Some(Error::PrefixUnit { shorter: 2, longer: 0 }));
+        assert_eq!(
+            new(&[&[5, 6], &[1], &[5, 6]]),
+            Some(Error::RepeatedUnit { rows: [0, 2] })
+        );
+        assert_eq!(
+            new(&[&[5, 6, 7], &[1], &[5, 6]]),
+            Some(Error::PrefixUnit {
+                shorter: 2,
+                longer: 0
+            })
+        );
         assert_eq!(TitleTrie::new(&[]).map(|trie| trie.num_nodes()), Ok(1));
     }
 }

@@ -19,7 +19,9 @@ pub(crate) fn boundaries(rows: usize, same: impl Fn(usize, usize) -> bool) -> Ve
 
 /// The ranges between consecutive starts.
 pub(crate) fn ranges(starts: &[i64]) -> impl ParallelIterator<Item = std::ops::Range<usize>> + '_ {
-    starts.par_windows(2).map(|pair| pair[0] as usize..pair[1] as usize)
+    starts
+        .par_windows(2)
+        .map(|pair| pair[0] as usize..pair[1] as usize)
 }
 
 /// The first worker (in order) in whom a field has two values.
@@ -27,7 +29,10 @@ pub(crate) fn first_change(codes: &[i32], starts: &[i64]) -> Option<Change> {
     let by_worker = starts.par_windows(2).map(|pair| {
         let range = pair[0] as usize..pair[1] as usize;
         let first = range.clone().find(|&row| codes[row] >= 0)?;
-        range.skip_while(|&row| row <= first).find(|&row| codes[row] >= 0 && codes[row] != codes[first]).map(|row| (first, row))
+        range
+            .skip_while(|&row| row <= first)
+            .find(|&row| codes[row] >= 0 && codes[row] != codes[first])
+            .map(|row| (first, row))
     });
     by_worker.find_first(Option::is_some).flatten()
 }
@@ -36,7 +41,9 @@ pub(crate) fn first_change(codes: &[i32], starts: &[i64]) -> Option<Change> {
 pub(crate) fn changing_workers(codes: &[i32], starts: &[i64]) -> u64 {
     let changes = ranges(starts).filter(|range| {
         let mut known = codes[range.clone()].iter().filter(|&&code| code >= 0);
-        known.next().is_some_and(|first| known.any(|code| code != first))
+        known
+            .next()
+            .is_some_and(|first| known.any(|code| code != first))
     });
     changes.count() as u64
 }
@@ -62,10 +69,16 @@ pub(crate) fn returns(codes: &[i32], starts: &[i64]) -> u64 {
 pub(crate) fn filled(known: impl Fn(usize) -> bool + Sync, starts: &[i64]) -> Option<Vec<u64>> {
     let parts = ranges(starts).map(|range| {
         let first = range.clone().find(|&row| known(row));
-        range.map(|row| first.filter(|_| !known(row)).unwrap_or(row) as u64).collect::<Vec<_>>()
+        range
+            .map(|row| first.filter(|_| !known(row)).unwrap_or(row) as u64)
+            .collect::<Vec<_>>()
     });
     let rows: Vec<u64> = parts.flatten_iter().collect();
-    (!rows.par_iter().enumerate().all(|(row, &from)| row as u64 == from)).then_some(rows)
+    (!rows
+        .par_iter()
+        .enumerate()
+        .all(|(row, &from)| row as u64 == from))
+    .then_some(rows)
 }
 
 #[cfg(test)]
@@ -88,7 +101,10 @@ mod tests {
     #[test]
     fn nulls_take_the_first_known_value_of_their_worker() {
         let codes = [-1, 5, -1, -1, 7];
-        assert_eq!(filled(|row| codes[row] >= 0, &[0, 3, 4, 5]), Some(vec![1, 1, 1, 3, 4]));
+        assert_eq!(
+            filled(|row| codes[row] >= 0, &[0, 3, 4, 5]),
+            Some(vec![1, 1, 1, 3, 4])
+        );
         assert_eq!(filled(|_| true, &[0, 2]), None);
     }
 }

@@ -42,7 +42,10 @@ pub fn whole(table: PyTable) -> PyResult<RecordBatch> {
     match batches.as_slice() {
         [] => Ok(RecordBatch::new_empty(schema)),
         [one] => Ok(one.clone()),
-        many => Err(PyValueError::new_err(format!("a panel is one batch, not {}", many.len()))),
+        many => Err(PyValueError::new_err(format!(
+            "a panel is one batch, not {}",
+            many.len()
+        ))),
     }
 }
 
@@ -51,7 +54,10 @@ pub fn integers(array: PyArray) -> PyResult<Vec<i64>> {
     let array: ArrayRef = array.into_inner().0;
     match array.as_any().downcast_ref::<Int64Array>() {
         Some(values) => Ok(values.values().to_vec()),
-        None => Err(PyTypeError::new_err(format!("expected int64, not {}", array.data_type()))),
+        None => Err(PyTypeError::new_err(format!(
+            "expected int64, not {}",
+            array.data_type()
+        ))),
     }
 }
 
@@ -60,6 +66,9 @@ pub fn booleans(array: PyArray) -> PyResult<Vec<bool>> {
     let array: ArrayRef = array.into_inner().0;
     match array.as_any().downcast_ref::<BooleanArray>() {
         Some(values) => Ok(values.values().iter().collect()),
-        None => Err(PyTypeError::new_err(format!("expected bool, not {}", array.data_type()))),
+        None => Err(PyTypeError::new_err(format!(
+            "expected bool, not {}",
+            array.data_type()
+        ))),
     }
 }

@@ -28,36 +28,78 @@ fn check_panel(
     drop_null_occupations: bool,
 ) -> PyResult<(PyTable, PyArray, Report)> {
     let (batches, schema) = data.into_inner();
-    let options = panel::Options { codes, titles, dataset, columns, drop_null_occupations };
-    let checked = py.detach(|| panel::check(&schema, &batches, &options)).map_err(raised)?;
+    let options = panel::Options {
+        codes,
+        titles,
+        dataset,
+        columns,
+        drop_null_occupations,
+    };
+    let checked = py
+        .detach(|| panel::check(&schema, &batches, &options))
+        .map_err(raised)?;
     let report = checked.report;
     let schema = checked.batch.schema();
     let table = PyTable::try_new(vec![checked.batch], schema)?;
-    Ok((table, signed(checked.starts), (report.rows_in, report.dropped, report.changed, report.education_falls)))
+    Ok((
+        table,
+        signed(checked.starts),
+        (
+            report.rows_in,
+            report.dropped,
+            report.changed,
+            report.education_falls,
+        ),
+    ))
 }
 
 /// Resolve a template's brackets for these columns and return header, row and end.
 #[pyfunction]
-fn bind_template(header: &str, row: &str, end: &str, columns: Vec<String>) -> PyResult<[String; 3]> {
+fn bind_template(
+    header: &str,
+    row: &str,
+    end: &str,
+    columns: Vec<String>,
+) -> PyResult<[String; 3]> {
     let parsed = template::Template::parse(header, row, end).map_err(raised)?;
-    parsed.bind(&columns).map(|bound| bound.texts()).map_err(raised)
+    parsed
+        .bind(&columns)
+        .map(|bound| bound.texts())
+        .map_err(raised)
 }
 
 /// Leave out the bracketed phrases with these fields and return header, row and end.
 #[pyfunction]
-fn strip_template(header: &str, row: &str, end: &str, fields: Vec<String>) -> PyResult<[String; 3]> {
+fn strip_template(
+    header: &str,
+    row: &str,
+    end: &str,
+    fields: Vec<String>,
+) -> PyResult<[String; 3]> {
     let parsed = template::Template::parse(header, row, end).map_err(raised)?;
-    parsed.without(&fields).map(|stripped| stripped.texts()).map_err(raised)
+    parsed
+        .without(&fields)
+        .map(|stripped| stripped.texts())
+        .map_err(raised)
 }
 
 /// Fields of the header, fields of the row, and whether no brackets are left.
 #[pyfunction]
-fn template_fields(header: &str, row: &str, end: &str) -> PyResult<(Vec<String>, Vec<String>, bool)> {
+fn template_fields(
+    header: &str,
+    row: &str,
+    end: &str,
+) -> PyResult<(Vec<String>, Vec<String>, bool)> {
     let parsed = template::Template::parse(header, row, end).map_err(raised)?;
-    Ok((parsed.header_fields(), parsed.row_fields(), parsed.is_bound()))
+    Ok((
+        parsed.header_fields(),
+        parsed.row_fields(),
+        parsed.is_bound(),
+    ))
 }
 
 /// Print resumes as a stream of batches; see `laborllm_core::resume::Renderer`.
+#[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 #[pyfunction]
 #[pyo3(signature = (panel, *, header, row, end, missing, education, complete, windows, metadata, batch_bytes))]
 fn render(
@@ -76,10 +118,21 @@ fn render(
     let template = template::Template::parse(header, row, end).map_err(raised)?;
     let education = education.parse().map_err(raised)?;
     let complete = complete.map(booleans).transpose()?;
-    let windows = windows.map(|(first, stop)| Ok::<_, PyErr>((integers(first)?, integers(stop)?))).transpose()?;
-    let options = resume::Options { missing, education, complete, windows, metadata, batch_bytes };
+    let windows = windows
+        .map(|(first, stop)| Ok::<_, PyErr>((integers(first)?, integers(stop)?)))
+        .transpose()?;
+    let options = resume::Options {
+        missing,
+        education,
+        complete,
+        windows,
+        metadata,
+        batch_bytes,
+    };
     let panel = border::whole(panel)?;
-    let renderer = py.detach(|| Renderer::new(&panel, &template, options)).map_err(raised)?;
+    let renderer = py
+        .detach(|| Renderer::new(&panel, &template, options))
+        .map_err(raised)?;
     Ok(PyRecordBatchReader::new(Box::new(renderer)))
 }
 
@@ -91,7 +144,9 @@ struct TitleTrie(trie::TitleTrie);
 impl TitleTrie {
     #[new]
     fn new(py: Python<'_>, units: Vec<Vec<u32>>) -> PyResult<Self> {
-        py.detach(|| trie::TitleTrie::new(&units)).map(Self).map_err(raised)
+        py.detach(|| trie::TitleTrie::new(&units))
+            .map(Self)
+            .map_err(raised)
     }
 
     /// Nodes, the root among them.
