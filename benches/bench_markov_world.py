@@ -47,7 +47,8 @@ def main() -> None:
         nll[model.kind] = -model.fit(train, val).predict(test).log_p
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        template = Template(name="world", version=1, header="", row="{year}: {title}\n", end="<END OF DATA>", missing={})
+        row = "{year}: {title}\n"
+        template = Template(name="world", version=1, header="", row=row, end="<END OF DATA>", missing={})
         make_base([train], f"{folder}/base", template=template)
         options = TrainingOptions(epochs=arguments.epochs, learning_rate=3e-3)
         tiny = LanguageModel(f"{folder}/base", options=options, lora_rank=None, template=template)
@@ -69,7 +70,7 @@ def main() -> None:
         },
         "machine": f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads",
         "date": date.today().isoformat(),
-        "commit": subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip(),
+        "commit": subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip(),
     }
     RESULT.write_text(json.dumps(facts, indent=1) + "\n")
     print(f"optimum {optimum:.3f} on {len(true)} test transitions of {test.num_workers} workers")

@@ -3,9 +3,10 @@
     python benches/bench_resumes.py [--workers 100000] [--rounds 5] [--threads 2]
 
 Every peer gets its own columns prepared outside the clock, in the layout it is fastest with. `sorted` prints a panel that
-stands in order already (laborllm: a checked Panel); `shuffled` begins with rows in random order (laborllm: all checks of
-Panel.from_arrow are inside the clock). Variants are interleaved; texts are compared by SHA-256; peak memory is that of a
-fresh process each, above the prepared input. Results go to benches/results/resumes.json.
+stands in order already (laborllm: a checked Panel, spans of all titles included). `shuffled` begins with rows in random
+order (laborllm: all checks of Panel.from_arrow are inside the clock; the peers sort and check nothing). Variants are
+interleaved; texts are compared by SHA-256; peak memory is that of a fresh process, above its prepared input (Linux).
+Results go to benches/results/resumes.json.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import hashlib
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -197,9 +197,16 @@ def peak(name: str, workers: int, case: str) -> float:
 def one(name: str, workers: int, case: str) -> None:
     """Print the growth of peak memory while a variant runs once."""
     run = make(name, workers, shuffle=case == "shuffled")
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew, see proc(5)
+    before = resident_peak()
     texts = run()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024 if texts else 0)
+    print(resident_peak() - before if texts else 0)
+
+
+def resident_peak() -> float:
+    """Peak resident memory of this process in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 
 
 def measure(case: str, workers: int, rounds: int) -> dict[str, Any]:
@@ -237,6 +244,23 @@ def measure(case: str, workers: int, rounds: int) -> dict[str, Any]:
     }
 
 
+def show(record: dict[str, Any]) -> None:
+    """Print one table per case."""
+    facts = [f"{record['workers']} workers", record["machine"], f"{record['threads']} threads", record["date"]]
+    print("resumes:", ", ".join([*facts, f"commit {record['commit']}", f"{record['rounds']} interleaved rounds"]))
+    for case in record["cases"]:
+        plain = case["variants"]["plain Python"]["mb_per_s"]
+        same = "yes" if case["same"] else "NO"
+        print(f"\n{case['case']}: {case['text_mb']:.0f} MB of text, texts identical: {same}")
+        print(f"{'variant':<18}{'MB/s (median)':>15}{'min..max':>16}{'x plain':>9}{'peak MB':>9}")
+        for name, row in case["variants"].items():
+            spread = "{:.0f}..{:.0f}".format(*row["mb_per_s_range"])
+            speed = row["mb_per_s"]
+            print(f"{name:<18}{speed:>15.0f}{spread:>16}{speed / plain:>9.1f}{row['peak_mb']:>9.0f}")
+        print(f"laborllm / better peer: {case['ratio']:.2f}")
+    print("\nplain Python ran on a tenth of the workers")
+
+
 def main() -> None:
     """Measure both cases, print the tables, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -266,20 +290,7 @@ def main() -> None:
         "commit": commit or None,
         "cases": cases,
     }
-    print(
-        f"resumes: {options.workers} workers, {record['machine']}, {options.threads} threads, {record['date']}, commit {commit or 'none'}"
-    )
-    for case in cases:
-        print(f"\n{case['case']}: {case['text_mb']:.0f} MB of text, texts identical: {'yes' if case['same'] else 'NO'}")
-        print(f"{'variant':<18}{'MB/s (median)':>15}{'min..max':>16}{'x plain':>9}{'peak MB':>9}")
-        plain = case["variants"]["plain Python"]["mb_per_s"]
-        for name, row in case["variants"].items():
-            low, high = row["mb_per_s_range"]
-            print(
-                f"{name:<18}{row['mb_per_s']:>15.0f}{f'{low:.0f}..{high:.0f}':>16}{row['mb_per_s'] / plain:>9.1f}{row['peak_mb']:>9.0f}"
-            )
-        print(f"laborllm / better peer: {case['ratio']:.2f}")
-    print("\nplain Python ran on a tenth of the workers.")
+    show(record)
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     if not all(case["same"] for case in cases):

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import torch
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import GPT2Config, LlamaConfig, MistralConfig, Qwen3Config
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, MistralConfig, PreTrainedModel, Qwen3Config
 
 from laborllm.train.base import train_tokenizer
 
@@ -14,7 +13,9 @@ CONFIGS = {
     "llama": lambda vocab: LlamaConfig(vocab_size=vocab, **SMALL, num_key_value_heads=2),
     "gpt2": lambda vocab: GPT2Config(vocab_size=vocab, n_embd=32, n_layer=2, n_head=4),
     "qwen3": lambda vocab: Qwen3Config(vocab_size=vocab, **SMALL, num_key_value_heads=2, head_dim=8),
-    "mistral, window 8": lambda vocab: MistralConfig(vocab_size=vocab, **SMALL, num_key_value_heads=2, sliding_window=8),
+    "mistral, window 8": lambda vocab: MistralConfig(
+        vocab_size=vocab, **SMALL, num_key_value_heads=2, sliding_window=8
+    ),
 }
 
 
@@ -40,12 +41,11 @@ def byte_level(texts: list[str], *, vocab: int = 500) -> Tokenizer:
 
 
 def sentencepiece_bpe(texts: list[str], *, vocab: int = 500) -> Tokenizer:
-    """Llama 2's way: no pre-tokenizer, a word marker for spaces, bytes for what is unknown; tokens cross no newline."""
+    """Llama 2's way: no pre-tokenizer, a marker for spaces, bytes for what is unknown; tokens cross no newline."""
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab, special_tokens=["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))], show_progress=False
-    )
+    known = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
+    trainer = trainers.BpeTrainer(vocab_size=vocab, special_tokens=known, show_progress=False)
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never", split=True)
     tokenizer.train_from_iterator([line for text in texts for line in text.split("\n")], trainer)
     tokenizer.pre_tokenizer = None

@@ -31,17 +31,17 @@ def careers(titles: tuple[str, ...], *, workers: int = 6, years: int = 5, seed: 
         gender, race = random.choice(["female", "male"]), random.choice(["black", "hispanic", "white"])
         span = np.arange(1980, 1980 + 2 * years)
         graduates = 1980 + random.integers(2 * years)
-        for year in np.sort(random.choice(span, size=random.integers(1, years + 1), replace=False)):
-            rows.append(
-                {
-                    "worker_id": worker,
-                    "year": int(year),
-                    "occupation": str(random.choice(titles)),
-                    "gender": str(gender),
-                    "race": str(race),
-                    "education": "college" if year >= graduates else "high school",
-                }
-            )
+        rows += [
+            {
+                "worker_id": worker,
+                "year": int(year),
+                "occupation": str(random.choice(titles)),
+                "gender": str(gender),
+                "race": str(race),
+                "education": "college" if year >= graduates else "high school",
+            }
+            for year in np.sort(random.choice(span, size=random.integers(1, years + 1), replace=False))
+        ]
     return pa.Table.from_pylist(rows)
 
 

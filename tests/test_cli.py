@@ -91,16 +91,15 @@ def test_resumes_are_written_with_their_spans_and_shards_make_the_whole(files, r
         assert [text.encode()[a:b].decode() for a, b in zip(starts, ends, strict=True)] == titles
     parts = []
     for i in range(3):
-        assert run("resumes", files / "panel.parquet", *options, "--shard", f"{i}/3", "-o", files / f"{i}.parquet")[0] == 0
+        part = ("--shard", f"{i}/3", "-o", files / f"{i}.parquet")
+        assert run("resumes", files / "panel.parquet", *options, *part)[0] == 0
         parts.append(pq.read_table(files / f"{i}.parquet"))
     together = pa.concat_tables([part.cast(whole.schema) for part in parts]).sort_by("worker_id")
     assert together["resume"].to_pylist() == whole["resume"].to_pylist()
 
 
 def test_foreign_column_names_are_mapped_and_csv_is_read(files, run):
-    table = pq.read_table(files / "panel.parquet").rename_columns(
-        {"worker_id": "person_id", "year": "wave"}
-    )
+    table = pq.read_table(files / "panel.parquet").rename_columns({"worker_id": "person_id", "year": "wave"})
     pa.csv.write_csv(table, files / "panel.csv")
     code, _, err = run(
         "resumes", files / "panel.csv", "--occupations", files / "occupations.parquet", "--dataset", "TEST",
@@ -138,7 +137,7 @@ def put(row: int, value: object):
         ({"year": lambda values: [1980] * len(values)}, ["1980", "rows 0 and 1"]),
         ({"year": None}, ["'year'", "'occupation', 'gender', 'race', 'education'"]),
         ({"gender": None}, ["{gender}"]),
-        ({"gender": lambda values: [["female", "male"][i % 2] for i in range(len(values))]}, ["gender", "female", "male"]),
+        ({"gender": lambda values: ["female", "male"] * (len(values) // 2)}, ["gender", "female", "male"]),
     ],
 )
 def test_a_panel_that_breaks_its_contract_is_one_line_that_says_where(files, run, changes, words):
@@ -194,7 +193,8 @@ def test_an_output_that_exists_is_refused_and_a_file_that_is_no_parquet_is_named
 
 def test_a_csv_row_with_the_wrong_number_of_fields_is_named(files, run):
     (files / "bad.csv").write_text("worker_id,year,occupation\n1,1980,Cooks\n1,1981\n")
-    code, _, err = run("split", files / "bad.csv", "--occupations", files / "occupations.parquet", "-o", files / "x.parquet")
+    occupations = ("--occupations", files / "occupations.parquet")
+    code, _, err = run("split", files / "bad.csv", *occupations, "-o", files / "x.parquet")
     assert code == 1
     assert "bad.csv" in err
     assert "#3" in err
@@ -218,7 +218,8 @@ def test_predictions_over_other_rows_are_not_compared(files, divided, run):
 
 def test_usage_errors_exit_with_two_and_debug_shows_the_traceback(files, run):
     assert run("fit", "oracle", files / "panel.parquet")[0] == 2
-    assert run("resumes", files / "panel.parquet", "--shard", "3/2", "--occupations", files / "occupations.parquet", "--dataset", "T", "-o", files / "x.parquet")[0] == 2  # fmt: skip
+    options = ("--occupations", files / "occupations.parquet", "--dataset", "T", "-o", files / "x.parquet")
+    assert run("resumes", files / "panel.parquet", *options, "--shard", "3/2")[0] == 2
     from laborllm.errors import FileError
 
     with pytest.raises(FileError):
@@ -226,12 +227,11 @@ def test_usage_errors_exit_with_two_and_debug_shows_the_traceback(files, run):
 
 
 @pytest.mark.parametrize(
-    ("name", "two_stage", "laplace", "first", "states"),
+    "expected",
     [("nlsy97", (7.62, 7.82), 10.3, 42, 333), ("nlsy79", (21.5, 22.1), 27.1, 57, 332)],
 )
-def test_the_chain_reaches_the_reference_numbers_on_real_careers(
-    name, two_stage, laplace, first, states, run, tmp_path
-):
+def test_the_chain_reaches_the_reference_numbers_on_real_careers(expected, run, tmp_path):
+    name, two_stage, laplace, first, states = expected
     folder = survey(name)
     occupations = ("--occupations", folder / "occupations.csv", "--dataset", name.upper())
     files = []

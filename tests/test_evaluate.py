@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pyarrow as pa
 import pytest
+from careers import Law, Rows, as_rows, predict, random_law, simulate, some_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from careers import Law, Rows, as_rows, predict, random_law, simulate, some_rows
 from laborllm.errors import PredictionsError
 from laborllm.evaluate import evaluate
 from laborllm.metrics import move_auc, move_auc_draws, perplexity_draws, spread, worker_draws

@@ -37,23 +37,27 @@ def test_an_output_that_exists_is_refused_and_kept(tmp_path):
     assert (tmp_path / "note").read_text() == "new"
 
 
+def fail_while_writing(path, context) -> None:
+    with context(path, overwrite=True) as temporary:
+        (temporary / "weights" if temporary.is_dir() else temporary).write_text("half")
+        raise ZeroDivisionError
+
+
 def test_a_failed_overwrite_keeps_the_old_file_and_the_old_directory(tmp_path):
     write_text("old", tmp_path / "note")
-    with pytest.raises(ZeroDivisionError), output_file(tmp_path / "note", overwrite=True) as path:
-        path.write_text("half")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        fail_while_writing(tmp_path / "note", output_file)
     with output_directory(tmp_path / "model") as folder:
         (folder / "weights").write_text("old")
-    with pytest.raises(ZeroDivisionError), output_directory(tmp_path / "model", overwrite=True) as folder:
-        (folder / "weights").write_text("half")
-        raise ZeroDivisionError
+    with pytest.raises(ZeroDivisionError):
+        fail_while_writing(tmp_path / "model", output_directory)
     assert (tmp_path / "note").read_text() == "old"
     assert (tmp_path / "model" / "weights").read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "note"]
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(FileError, match="folder .*nowhere does not exist"):
+    with pytest.raises(FileError, match=r"folder .*nowhere does not exist"):
         write_text("x", tmp_path / "nowhere" / "x")
 
 

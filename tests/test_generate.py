@@ -10,10 +10,10 @@ import pytest
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
-from laborllm.errors import PanelError  # noqa: E402
-from laborllm.generate import decode, next_rows  # noqa: E402
-from tests.samples import HARD_TITLES  # noqa: E402
-from tests.test_score import make  # noqa: E402
+from laborllm.errors import PanelError
+from laborllm.generate import decode, next_rows
+from tests.samples import HARD_TITLES
+from tests.test_score import make
 
 
 def test_the_next_row_is_the_year_after_the_last_and_the_only_target():

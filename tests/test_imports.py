@@ -64,11 +64,14 @@ def test_torch_is_imported_only_where_tensors_are(path):
     assert not heavy or layer(path) in TORCH_LIVES_IN or inside in TORCH_LIVES_IN
 
 
-@pytest.mark.parametrize("start", ["import laborllm", "import sys; sys.argv = ['laborllm', '--help']; from laborllm.cli import app; app(standalone_mode=False)"])
+HELP = "import sys; sys.argv = ['laborllm', '--help']; from laborllm.cli import app; app(standalone_mode=False)"
+LOADED = "import sys; print(sorted({'torch', 'transformers', 'peft', 'tokenizers'} & set(sys.modules)))"
+
+
+@pytest.mark.parametrize("start", ["import laborllm", HELP])
 def test_starting_loads_neither_torch_nor_transformers_nor_peft(start):
-    code = f"{start}\nimport sys\nprint('loaded:', sorted({{'torch', 'transformers', 'peft', 'tokenizers'}} & set(sys.modules)))"
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.splitlines()[-1] == "loaded: []"
+    run = subprocess.run([sys.executable, "-c", f"{start}\n{LOADED}"], capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "[]"
 
 
 def test_every_public_name_exists():

@@ -4,11 +4,11 @@ import itertools
 
 import numpy as np
 import pytest
+from careers import predict, random_law, some_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from careers import predict, random_law, some_rows
 from laborllm import metrics
 from laborllm.errors import PredictionsError
 from laborllm.metrics import (

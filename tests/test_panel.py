@@ -13,10 +13,10 @@ import polars as pl
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
-from tests.panels import OCCUPATIONS, TITLES, careers, panel_of, panels, real_panel, rows_of, shuffled
 
 from laborllm.errors import PanelError
 from laborllm.panel import Panel
+from tests.panels import OCCUPATIONS, TITLES, careers, panel_of, panels, real_panel, rows_of, shuffled
 
 SOME = settings(max_examples=30, deadline=None)
 

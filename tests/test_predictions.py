@@ -6,10 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from careers import Rows, predict, random_law, some_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from careers import Rows, predict, random_law, some_rows
 from laborllm import predictions as module
 from laborllm.errors import FileError, PredictionsError
 from laborllm.files import write_parquet

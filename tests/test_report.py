@@ -15,10 +15,10 @@ from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
+from careers import Rows, predict, random_law, some_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from careers import Rows, predict, random_law, some_rows
 from laborllm.errors import FileError, MissingDependencyError, PredictionsError
 from laborllm.evaluate import evaluate
 from laborllm.occupations import Occupations

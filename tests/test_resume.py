@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
-from tests.panels import careers, panel_of, panels, real_panel, rows_of, shuffled
 
 from laborllm import resume
 from laborllm.errors import PanelError, TemplateError
 from laborllm.panel import Panel
 from laborllm.resume import Template, render, render_plain
+from tests.panels import careers, panel_of, panels, real_panel, rows_of, shuffled
 
 SOME = settings(max_examples=30, deadline=None)
 PAPER = Template.load("labor-llm")

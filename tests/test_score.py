@@ -8,13 +8,13 @@ import pytest
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
-from laborllm.errors import PredictionsError  # noqa: E402
-from laborllm.occupations import Occupations  # noqa: E402
-from laborllm.panel import Panel  # noqa: E402
-from laborllm.resume import Template, render  # noqa: E402
-from laborllm.score import TitleScorer, reference  # noqa: E402
-from tests.samples import HARD_TITLES, careers  # noqa: E402
-from tests.models import CONFIGS, FAMILIES, byte_level, random_model  # noqa: E402
+from laborllm.errors import PredictionsError
+from laborllm.occupations import Occupations
+from laborllm.panel import Panel
+from laborllm.resume import Template, render
+from laborllm.score import TitleScorer, reference
+from tests.models import CONFIGS, FAMILIES, byte_level, random_model
+from tests.samples import HARD_TITLES, careers
 
 
 def make(
@@ -198,6 +198,9 @@ def test_the_byte_level_tokenizer_of_a_base_spells_titles_it_was_not_trained_on(
     tokenizer = byte_level(["1984 (college): Cooks\n"])
     scorer, _ = make(workers=1)
     wide = TitleScorer(
-        random_model("llama", tokenizer.get_vocab_size()), tokenizer, occupations=hard_occupations, template=scorer.template
+        random_model("llama", tokenizer.get_vocab_size()),
+        tokenizer,
+        occupations=hard_occupations,
+        template=scorer.template,
     )
     assert all(len(unit) > 1 for unit in wide.units.ids)

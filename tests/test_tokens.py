@@ -1,4 +1,4 @@
-"""Titles stand in tokens where they stand in text, under every tokenizer that is accepted, and the others are refused."""
+"""Titles stand in tokens where they stand in text, under every tokenizer accepted, and the others are refused."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import pytest
 pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers  # noqa: E402
+from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
-from laborllm.errors import TokenizerError, TrieError  # noqa: E402
-from laborllm.occupations import Occupations  # noqa: E402
-from laborllm.panel import Panel  # noqa: E402
-from laborllm.resume import Template, render  # noqa: E402
-from laborllm.tokens import encode, title_units, to_arrow  # noqa: E402
-from tests.samples import HARD_TITLES, careers  # noqa: E402
-from tests.models import FAMILIES, byte_level  # noqa: E402
+from laborllm.errors import TokenizerError, TrieError
+from laborllm.occupations import Occupations
+from laborllm.panel import Panel
+from laborllm.resume import Template, render
+from laborllm.tokens import encode, title_units, to_arrow
+from tests.models import FAMILIES, byte_level
+from tests.samples import HARD_TITLES, careers
 
 STRANGE_TITLES = (*HARD_TITLES, "Köche und Köchinnen", "職業なし", "9 to 5 clerks", "Clerks (all)", "Sales.")
 
@@ -77,7 +77,7 @@ def test_a_tokenizer_that_merges_the_newline_with_the_next_line_is_refused():
     tokenizer.pre_tokenizer = pre_tokenizers.Split(" ", behavior="merged_with_next")
     trainer = trainers.BpeTrainer(vocab_size=2_000, show_progress=False)
     tokenizer.train_from_iterator([text.replace("Cooks", "Clerks") for text in texts_of(panel, template)], trainer)
-    with pytest.raises(TokenizerError, match="newline after .* merges with the next line"):
+    with pytest.raises(TokenizerError, match=r"newline after .* merges with the next line"):
         title_units(tokenizer, panel.occupations, template)
 
 

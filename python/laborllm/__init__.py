@@ -37,8 +37,8 @@ _HOME = {
 }
 
 __all__ = [
-    "Laplace",
     "LanguageModel",
+    "Laplace",
     "Marginal",
     "Markov",
     "Occupations",

@@ -18,7 +18,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from laborllm.errors import LaborLLMError, MissingDependencyError, PanelError
+from laborllm.errors import LaborLLMError, MissingDependencyError, ModelError
 
 if TYPE_CHECKING:
     from laborllm.panel import Panel
@@ -270,15 +270,17 @@ def score(
 ) -> None:
     """Predict: the probability of each next occupation."""
     from laborllm.models import load_model
+    from laborllm.models.counts import CountModel
 
     estimator = load_model(model)
     table = _model_panel(estimator, panel, dataset, column)
     table = table if split is None else table.part(split)
     with bar("scoring", int(table.targets.sum())) as step:
-        if estimator.kind == "language":
-            predictions = estimator.predict(table, titles=titles, law=law, keep_law=keep_law, progress=step)
-        else:
+        if isinstance(estimator, CountModel):
             predictions = estimator.predict(table, titles="all" if keep_law else "observed")
+            step(len(predictions))
+        else:
+            predictions = estimator.predict(table, titles=titles, law=law, keep_law=keep_law, progress=step)
     predictions.write(output, overwrite=overwrite)
     facts = {"output": str(output), "model": predictions.model, "law": predictions.law}
     _done({**facts, "transitions": len(predictions), "workers": predictions.num_workers}, as_json=as_json)
@@ -354,10 +356,11 @@ def generate(
 
     from laborllm.generate import decode, next_rows
     from laborllm.models import load_model
+    from laborllm.models.counts import CountModel
 
     estimator = load_model(model)
-    if estimator.kind != "language":
-        raise PanelError(f"{model} is a {estimator.kind} model and writes no text; use laborllm score --keep-law")
+    if isinstance(estimator, CountModel):
+        raise ModelError(f"{model} is a {estimator.kind} model and writes no text; use laborllm score --keep-law")
     table = next_rows(_model_panel(estimator, history, dataset, column), year=year, education=education)
     for decoded in decode(estimator.scorer, table, beams=beams, samples=samples, seed=seed):
         typer.echo(json.dumps(asdict(decoded), ensure_ascii=False))
@@ -397,12 +400,12 @@ def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
 def print_evaluation(evaluation: Any) -> None:
     """Print the table of models, and their paired differences, on stdout."""
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from laborllm.report.tables import difference_rows, model_rows
 
     for header, rows in (model_rows(evaluation), difference_rows(evaluation)):
-        table = Table(*header)
+        table = Table(*(Column(name, no_wrap=position == 0) for position, name in enumerate(header)))
         for row in rows:
             table.add_row(*(escape(cell) for cell in row))
         if rows:

@@ -19,7 +19,7 @@ from laborllm import _core
 from laborllm.errors import PanelError, TemplateError
 from laborllm.panel import Panel
 
-BATCH_BYTES = 16 << 20
+BATCH_BYTES = 8 << 20
 """Text per batch of resumes; a batch ends with the career that passes it."""
 
 _ALWAYS_KNOWN = ("title", "year", "dataset", "worker_id")
@@ -153,7 +153,7 @@ class Template:
 def render(
     panel: Panel, template: Template, *, windows: tuple[np.ndarray, np.ndarray] | None = None
 ) -> pa.RecordBatchReader:
-    """Print every worker's career, in panel order, in batches of about 16 MB of text, on all cores.
+    """Print every worker's career, in panel order, in batches of about 8 MB of text, on all cores.
 
     Args:
         panel: Whole careers end in the template's end; one cut short by `Panel.part` does not.

@@ -270,8 +270,8 @@ def _encode_batch(batch: pa.RecordBatch, tokenizer: tokenizers.Tokenizer, units:
         for row in range(own.start, own.stop):
             if tuple(encoded.ids[starts[row] : stops[row]]) != units.ids[states[row]]:
                 raise TokenizerError(
-                    f"in the resume of worker {batch.column('worker_id')[index]} the tokens of row {row - own.start} are "
-                    "not those its title has elsewhere; the tokenizer does not fit this panel's text"
+                    f"in the resume of worker {batch.column('worker_id')[index]} the tokens of row {row - own.start} "
+                    "are not those its title has elsewhere; the tokenizer does not fit this panel's text"
                 )
         if any(content in texts[index] for content in special):
             raise TokenizerError(

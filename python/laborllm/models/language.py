@@ -72,16 +72,27 @@ class LanguageModel:
         self.dtype = dtype
         self.name = name or Path(self.base).name
         self.history: list[Epoch] = []
-        self.scorer: TitleScorer | None = None
+        self._scorer: TitleScorer | None = None
         self._fingerprint = ""
         self._weights_hash = ""
         self._datasets: list[str] = []
         self._tokenizer_source = self.base
 
     @property
+    def scorer(self) -> TitleScorer:
+        """The scorer of the fitted model.
+
+        Raises:
+            ModelError: The model is not fitted.
+        """
+        if self._scorer is None:
+            raise ModelError("the language model is not fitted; call fit or load first")
+        return self._scorer
+
+    @property
     def occupations(self) -> Occupations:
         """The J states."""
-        return self._fitted().occupations
+        return self.scorer.occupations
 
     @property
     def datasets(self) -> list[str]:
@@ -121,7 +132,7 @@ class LanguageModel:
         template = self.template if isinstance(self.template, Template) else Template.load(self.template)
         template = template if template.bound else template.bind(train_panel.table.column_names)
         torch.manual_seed(self.seed)
-        model = load_base(self.base, dtype=self.dtype)
+        model: Any = load_base(self.base, dtype=self.dtype)
         self._fingerprint = fingerprint(self.base)
         if self.lora_rank is not None:
             alpha = 2 * self.lora_rank
@@ -131,7 +142,7 @@ class LanguageModel:
             model = get_peft_model(model, adapters)
         self._adopt(model, train_panel.occupations, template)
         self._datasets = train_panel.datasets
-        scorer = self._fitted()
+        scorer = self.scorer
         row_weights = _row_weights(train_panel) if weighted else None
         windows, tokens = training_windows(
             train_panel, self._encode(train_panel), lambda a, b: self._encode(train_panel, (a, b)), limit=scorer.window
@@ -160,7 +171,7 @@ class LanguageModel:
         Raises:
             ModelError: The model is not fitted, or the panel's occupations are not those it was fitted on.
         """
-        scorer = self._fitted()
+        scorer = self.scorer
         if panel.occupations.hash != scorer.occupations.hash:
             raise ModelError("the panel's occupations are not those of the model; read it with the model's list")
         return scorer.score(
@@ -176,7 +187,7 @@ class LanguageModel:
 
     def save(self, directory: str | Path, *, overwrite: bool = False) -> None:
         """Write `laborllm.json`, the tokenizer, and either a plain peft `adapter` or all `weights` (safetensors)."""
-        scorer = self._fitted()
+        scorer = self.scorer
         facts = {
             "kind": self.kind,
             "version": version("laborllm"),
@@ -207,7 +218,7 @@ class LanguageModel:
 
     def export(self, directory: str | Path, *, overwrite: bool = False) -> None:
         """Write the weights, adapters merged in, and the tokenizer as a base that others can start from."""
-        model = self._fitted().model
+        model = self.scorer.model
         with output_directory(directory, overwrite=overwrite) as temporary:
             (model if self.lora_rank is None else deepcopy(model).merge_and_unload()).save_pretrained(temporary)
             self._save_tokenizer(temporary)
@@ -237,6 +248,7 @@ class LanguageModel:
         ]
         self._fingerprint, self._datasets = facts["base_fingerprint"], facts["datasets"]
         self._tokenizer_source = str(home / "tokenizer")
+        model: Any
         if self.lora_rank is None:
             model = load_base(home / "weights", dtype=self.dtype)
         else:
@@ -257,19 +269,14 @@ class LanguageModel:
             )
         return self
 
-    def _adopt(self, model: PreTrainedModel, occupations: Occupations, template: Template) -> None:
+    def _adopt(self, model: Any, occupations: Occupations, template: Template) -> None:
         model.to("cuda" if torch.cuda.is_available() else "cpu")
         tokenizer = load_tokenizer(self._tokenizer_source)
         self.template = template
-        self.scorer = TitleScorer(model, tokenizer, occupations=occupations, template=template)
-
-    def _fitted(self) -> TitleScorer:
-        if self.scorer is None:
-            raise ModelError("the language model is not fitted; call fit or load first")
-        return self.scorer
+        self._scorer = TitleScorer(model, tokenizer, occupations=occupations, template=template)
 
     def _encode(self, panel: Panel, windows: tuple[np.ndarray, np.ndarray] | None = None) -> Any:
-        scorer = self._fitted()
+        scorer = self.scorer
         return encode(render(panel, scorer.template, windows=windows), scorer.tokenizer, units=scorer.units)
 
 
@@ -286,7 +293,7 @@ def load_base(base: str | Path, *, dtype: str = "float32") -> PreTrainedModel:
     elif path.is_absolute() or str(base).startswith((".", "~")) or str(base).count("/") > 1:
         raise ModelError(f"there is no base directory {path}; give a directory, a hub name, or make one: laborllm base")
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             str(base),
             dtype=DTYPES[dtype],
             use_safetensors=True,
@@ -295,6 +302,8 @@ def load_base(base: str | Path, *, dtype: str = "float32") -> PreTrainedModel:
         )
     except (OSError, ValueError) as error:
         raise ModelError(f"the base {base} cannot be loaded ({' '.join(str(error).split())[:200]})") from error
+    model: PreTrainedModel
+    model, report = loaded
     if report["missing_keys"]:
         raise ModelError(f"the base {base} lacks the weights {sorted(report['missing_keys'])[:3]}; it is incomplete")
     return model
@@ -328,7 +337,7 @@ def _weights_hash(model: PreTrainedModel) -> str:
 def _row_weights(panel: Panel) -> np.ndarray:
     if "weight" not in panel.table.column_names:
         raise ModelError("weighted=True needs a column `weight` in the panel")
-    weights = panel.column("weight").to_numpy(zero_copy_only=False).astype(np.float32)
+    weights: np.ndarray = panel.column("weight").to_numpy(zero_copy_only=False).astype(np.float32)
     if not np.isfinite(weights).all() or (weights < 0).any():
         raise ModelError("the panel's weights hold a null or a negative value; repair or drop those rows")
     return weights

@@ -287,16 +287,37 @@ type Values = (Vec<u32>, Vec<String>);
 fn small_integers(column: &ArrayRef) -> std::result::Result<Option<Values>, ArrowError> {
     let cast = cast(column, &DataType::Int64)?;
     let integers = cast.as_primitive::<Int64Type>();
-    let known = || integers.iter().flatten();
-    let (low, high) = (known().min().unwrap_or(0), known().max().unwrap_or(0));
+    let (low, high) = match integers.nulls() {
+        None => extremes(integers.values().iter().copied()),
+        Some(_) => extremes(integers.iter().flatten()),
+    };
     let width = high.checked_sub(low).filter(|&width| width < FUSED as i64);
     let (Some(width), true) = (width, integers.null_count() == column.null_count()) else {
         return Ok(None);
     };
     let null = width as u32 + 1;
-    let code = |value: Option<i64>| value.map_or(null, |value| (value - low) as u32);
+    let code = |value: i64| (value - low) as u32;
+    let codes = match integers.nulls() {
+        None => integers
+            .values()
+            .par_iter()
+            .map(|&value| code(value))
+            .collect(),
+        Some(_) => integers
+            .iter()
+            .map(|value| value.map_or(null, code))
+            .collect(),
+    };
     let texts = (low..=high).map(|value| value.to_string()).collect();
-    Ok(Some((integers.iter().map(code).collect(), texts)))
+    Ok(Some((codes, texts)))
+}
+
+fn extremes(values: impl Iterator<Item = i64>) -> (i64, i64) {
+    let wider = |(low, high): (i64, i64), value: i64| (low.min(value), high.max(value));
+    match values.fold((i64::MAX, i64::MIN), wider) {
+        (low, high) if low <= high => (low, high),
+        _ => (0, 0),
+    }
 }
 
 #[cfg(test)]

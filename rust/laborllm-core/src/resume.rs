@@ -362,7 +362,7 @@ fn worker_starts(columns: &[ArrayRef; 4]) -> Result<Vec<i64>> {
     let years = year.as_primitive::<Int32Type>().values();
     let ascending =
         |pair: &[i64]| years[pair[0] as usize..pair[1] as usize].is_sorted_by(|a, b| a < b);
-    if let Some(pair) = starts.windows(2).find(|pair| !ascending(pair)) {
+    if let Some(pair) = starts.par_windows(2).find_first(|pair| !ascending(pair)) {
         return Err(Error::Unchecked {
             reason: format!("the years of the worker in row {} do not ascend", pair[0]),
         });

@@ -6,15 +6,10 @@ use rayon::prelude::*;
 pub(crate) type Change = (usize, usize);
 
 /// Start of each worker's rows, and the number of rows at the end.
-pub(crate) fn boundaries(rows: usize, same: impl Fn(usize, usize) -> bool) -> Vec<i64> {
-    let mut starts = Vec::new();
-    for row in 0..rows {
-        if row == 0 || !same(row - 1, row) {
-            starts.push(row as i64);
-        }
-    }
-    starts.push(rows as i64);
-    starts
+pub(crate) fn boundaries(rows: usize, same: impl Fn(usize, usize) -> bool + Sync) -> Vec<i64> {
+    let begins = |&row: &usize| row == 0 || !same(row - 1, row);
+    let starts = (0..rows).into_par_iter().filter(begins);
+    starts.chain([rows]).map(|row| row as i64).collect()
 }
 
 /// The ranges between consecutive starts.
