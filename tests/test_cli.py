@@ -10,26 +10,8 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
-from laborllm import cli
 from laborllm.occupations import Occupations
 from tests.samples import HARD_TITLES, careers, survey
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Run the command line in this process; gives exit code, stdout and stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["laborllm", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = int(stop.code or 0)
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture

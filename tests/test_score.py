@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -123,7 +125,7 @@ def test_the_size_of_a_batch_changes_no_probability():
         np.testing.assert_allclose(together.log_p_previous, apart.log_p_previous, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize("window", [None, 110])
+@pytest.mark.parametrize("window", [None, 90])
 def test_deleting_later_rows_changes_no_probability(window):
     scorer, panel = make(years=12, workers=4, window=window)
     full = scorer.score(panel)
@@ -134,20 +136,20 @@ def test_deleting_later_rows_changes_no_probability(window):
 
 
 def test_careers_beyond_the_window_keep_the_longest_suffix_of_their_own_history():
-    scorer, panel = make(years=12, workers=4, window=110)
+    scorer, panel = make(years=12, workers=4, window=90)
     windows, tokens = scorer.texts(panel)
     found = scorer.score(panel, titles="all")
     dropped = found.table["n_rows_dropped"].to_numpy()
     assert dropped.max() > 0
     assert (np.diff(dropped)[np.diff(panel.transitions().position) > 0] >= 0).all()
     prompts = tokens.starts[tokens.rows[1:] - 1]
-    assert (prompts + scorer.units.longest <= 110).all()
+    assert (prompts + scorer.units.longest <= 90).all()
     raw, _ = oracle(scorer, panel)
     np.testing.assert_allclose(found.log_p, raw[np.arange(len(raw)), panel.states()], rtol=0, atol=1e-10)
     longer = windows.dropped > 0
     _, one_more = windows.first[longer] - 1, windows.stop[longer]
     wider = scorer._encode(panel, windows.first[longer] - 1, one_more)
-    assert (wider.starts[wider.rows[1:] - 1] + scorer.units.longest > 110).all()
+    assert (wider.starts[wider.rows[1:] - 1] + scorer.units.longest > 90).all()
 
 
 def test_only_target_rows_are_scored_and_all_earlier_rows_are_shown():
@@ -204,3 +206,26 @@ def test_the_byte_level_tokenizer_of_a_base_spells_titles_it_was_not_trained_on(
         template=scorer.template,
     )
     assert all(len(unit) > 1 for unit in wide.units.ids)
+
+
+@pytest.mark.parametrize("titles", ["observed", "all"])
+def test_the_previous_title_is_that_of_the_row_before(titles):
+    scorer, panel = make(workers=8)
+    raw, _ = oracle(scorer, panel)
+    rows, found = panel.transitions(), scorer.score(panel, titles=titles)
+    moved = ~rows.first & (rows.previous != rows.occupation)
+    assert moved.any()
+    np.testing.assert_allclose(found.log_p_previous[moved], raw[rows.row, rows.previous][moved], rtol=0, atol=1e-10)
+
+
+def test_dropped_rows_and_rows_shown_are_the_whole_history():
+    scorer, panel = make(years=12, workers=4, window=90)
+    windows, tokens = scorer.texts(panel)
+    shown = []
+    for text in range(len(windows)):
+        for row in range(int(windows.fresh[text]), int(windows.stop[text])):
+            prompt = tokens.text(text)[: tokens.starts[tokens.rows[text] + row - windows.first[text]]]
+            shown.append(len(re.findall(r"^\d{4} \(", scorer.tokenizer.decode(prompt.tolist()), re.MULTILINE)) - 1)
+    dropped = scorer.score(panel).table["n_rows_dropped"].to_numpy()
+    assert dropped.max() > 0
+    assert (dropped + shown).tolist() == panel.transitions().position.tolist()

@@ -222,7 +222,7 @@ def test_a_model_learns_a_world_whose_next_occupation_is_certain(tmp_path):
     panel = panel.with_split({"train": 0.8, "val": 0.1, "test": 0.1})
     template = Template(name="plain", version=1, header="{dataset}\n", row="{year}: {title}\n", end="", missing={})
     make_base([panel.part("train")], tmp_path / "base", template=template)
-    options = TrainingOptions(epochs=3, learning_rate=2e-3, batch_size=8)
+    options = TrainingOptions(epochs=4, learning_rate=2e-3, batch_size=8)
     model = LanguageModel(tmp_path / "base", options=options, lora_rank=None, template=template)
     found = model.fit(panel.part("train"), panel.part("val")).predict(panel.part("test"))
     assert np.exp(-found.log_p[~found.first].mean()) < 1.05
@@ -265,3 +265,58 @@ def test_a_model_directory_says_what_it_was_made_of(base, panel, tmp_path):
     assert facts["template_hash"] == model.scorer.template.hash
     assert facts["datasets"] == ["TEST"]
     assert facts["redistributable"] is False
+
+
+def test_the_history_of_another_split_is_shown_and_not_learned(base, panel):
+    import pyarrow as pa
+
+    early = panel.years() < 1984
+    table = panel.table.drop_columns(["split"]).append_column("split", pa.array(np.where(early, "val", "train")))
+
+    def hash_with(weight: float) -> str:
+        weights = pa.array(np.where(early, weight, 1.0))
+        divided = Panel.from_arrow(table.append_column("weight", weights), occupations=panel.occupations)
+        assert not divided.part("train").targets.all()
+        return tune(base, divided, weighted=True)._weights_hash
+
+    assert hash_with(1.0) == hash_with(50.0)
+
+
+def test_padding_carries_no_loss_so_that_the_size_of_a_batch_does_not_change_the_mean(base, panel):
+    losses = [tune(base, panel, learning_rate=0.0, batch_size=size).history[1].train_loss for size in (1, 40)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+def test_the_rate_of_every_step_follows_the_schedule(base, panel, monkeypatch):
+    rates: list[float] = []
+    step = torch.optim.AdamW.step
+
+    def recorded(optimizer: torch.optim.AdamW, *args: object) -> object:
+        rates.append(optimizer.param_groups[0]["lr"])
+        return step(optimizer, *args)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", recorded)
+    tune(base, panel, epochs=2, learning_rate=1e-3, batch_size=4)
+    schedule = Schedule(total=len(rates))
+    assert len(rates) == 2 * -(-panel.part("train").num_workers // 4)
+    assert rates == pytest.approx([1e-3 * schedule.factor(number) for number in range(len(rates))])
+
+
+def test_later_windows_of_a_career_show_what_fits_in_half_of_the_window():
+    table = careers(HARD_TITLES, workers=5, years=20)
+    panel = Panel.from_arrow(table, occupations=Occupations.from_titles(HARD_TITLES), dataset="TEST")
+    template = TEMPLATE.bind(panel.table.column_names)
+    texts = render(panel, template).read_all()
+    tokenizer = byte_level(texts["resume"].to_pylist())
+    units = title_units(tokenizer, panel.occupations, template)
+
+    def encode_windows(first, stop):
+        return encode(render(panel, template, windows=(first, stop)), tokenizer, units=units)
+
+    windows, tokens = training_windows(panel, encode(texts, tokenizer, units=units), encode_windows, limit=120)
+    later = np.flatnonzero(windows.dropped > 0)
+    assert len(later)
+    shown = windows.fresh - windows.first
+    ends = tokens.stops[tokens.rows[:-1] + shown - 1]
+    print(shown[later], ends[later], [len(x) for x in units.ids], tokens.starts[tokens.rows[:-1]])
+    assert (ends[later] <= 60).all()
