@@ -2,10 +2,10 @@
 
     python benches/bench_resumes.py [--workers 100000] [--rounds 5] [--threads 2]
 
-Every peer gets its own columns prepared outside the clock, in the layout it is fastest with. `sorted` prints a panel that
-stands in order already (laborllm: a checked Panel, spans of all titles included). `shuffled` begins with rows in random
-order (laborllm: all checks of Panel.from_arrow are inside the clock; the peers sort and check nothing). Variants are
-interleaved; texts are compared by SHA-256; peak memory is that of a fresh process, above its prepared input (Linux).
+Every peer gets its own columns prepared outside the clock, in the layout it is fastest with. `sorted` prints a panel
+that stands in order already (laborllm: a checked Panel, spans of all titles included). `shuffled` begins with rows in
+random order (laborllm: all checks of Panel.from_arrow are inside the clock; the peers sort and check nothing). Variants
+are interleaved; texts are compared by SHA-256; peak memory is that of a fresh process, above its prepared input.
 Results go to benches/results/resumes.json.
 """
 

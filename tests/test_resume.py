@@ -299,6 +299,14 @@ def test_previous_education_is_that_of_the_row_before() -> None:
     assert parse(texts_of(panel, template, windows=windows)[0])[1] == [("1993", "b", "Cooks")]
 
 
+@pytest.mark.parametrize("kind", [pa.int64(), pa.uint64(), pa.large_string()])
+def test_neighbours_with_one_id_in_two_datasets_are_two_resumes(kind: pa.DataType) -> None:
+    rows = rows_of((1, 1990, "Cooks"), (1, 1991, "Physicians"), dataset=["NLSY79", "NLSY97"], gender=["f", "m"])
+    panel = panel_of(rows.set_column(0, "worker_id", rows["worker_id"].cast(kind)))
+    template = Template("t", 1, "{dataset} {gender}\n", "{year}: {title}\n", "end", missing=WORDS)
+    assert texts_of(panel, template) == ["NLSY79 f\n1990: Cooks\nend", "NLSY97 m\n1991: Physicians\nend"]
+
+
 @pytest.mark.parametrize(("first", "stop"), [(-1, 1), (0, 3), (2, 1), (3, 3), (1, 4)])
 def test_windows_stay_inside_one_worker(first: int, stop: int) -> None:
     panel = panel_of(

@@ -25,18 +25,16 @@ from laborllm.windows import training_windows
 try:
     import torch
     from peft import LoraConfig, PeftModel, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 except ImportError as error:
     raise MissingDependencyError('language models need the train extra: pip install "laborllm[train]"') from error
 
 from laborllm.score import Law, TitleScorer
-from laborllm.train import Epoch, TrainingOptions, train
+from laborllm.train import Epoch, TrainingOptions, fingerprint, load_base, train
 from laborllm.train.loop import label_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 
 
 class LanguageModel:
@@ -278,51 +276,6 @@ class LanguageModel:
     def _encode(self, panel: Panel, windows: tuple[np.ndarray, np.ndarray] | None = None) -> Any:
         scorer = self.scorer
         return encode(render(panel, scorer.template, windows=windows), scorer.tokenizer, units=scorer.units)
-
-
-def load_base(base: str | Path, *, dtype: str = "float32") -> PreTrainedModel:
-    """Load a causal language model's weights (safetensors only, no code from the hub).
-
-    Raises:
-        ModelError: There is no such directory, it holds no weights, or transformers cannot load it as a causal LM.
-    """
-    path = Path(base)
-    if path.is_dir():
-        if not any(path.glob("*.safetensors")):
-            raise ModelError(f"the base {path} holds no weights (*.safetensors); pickled weights are not read")
-    elif path.is_absolute() or str(base).startswith((".", "~")) or str(base).count("/") > 1:
-        raise ModelError(f"there is no base directory {path}; give a directory, a hub name, or make one: laborllm base")
-    try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            str(base),
-            dtype=DTYPES[dtype],
-            use_safetensors=True,
-            local_files_only=path.is_dir(),
-            output_loading_info=True,
-        )
-    except (OSError, ValueError) as error:
-        raise ModelError(f"the base {base} cannot be loaded ({' '.join(str(error).split())[:200]})") from error
-    model: PreTrainedModel
-    model, report = loaded
-    if report["missing_keys"]:
-        raise ModelError(f"the base {base} lacks the weights {sorted(report['missing_keys'])[:3]}; it is incomplete")
-    return model
-
-
-def fingerprint(base: str | Path) -> str:
-    """SHA-256 over the configuration and weight files of a local base; name and commit of one from a hub."""
-    path = Path(base)
-    if not path.is_dir():
-        from transformers import AutoConfig  # noqa: PLC0415  hub bases only
-
-        return f"{base}@{getattr(AutoConfig.from_pretrained(str(base)), '_commit_hash', None)}"
-    digest = sha256()
-    for file in sorted([path / "config.json", *path.glob("*.safetensors")]):
-        digest.update(file.name.encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 22):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def _weights_hash(model: PreTrainedModel) -> str:

@@ -1,14 +1,22 @@
-"""A small base where no pretrained model can be had: tokenizer, configuration and random weights, as hubs keep them."""
+"""The base that is fine-tuned: loaded from a directory or a hub, or made small where no pretrained one can be had."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+    PreTrainedTokenizerFast,
+)
 
 from laborllm.errors import ModelError
 from laborllm.files import output_directory
@@ -31,6 +39,7 @@ SIZES: dict[str, dict[str, Any]] = {
         "vocab": 8_192,
     },
 }
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float64": torch.float64}
 WINDOW = 2_048
 SPECIAL = ("<s>", "</s>", "<pad>")
 
@@ -104,3 +113,46 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> PreTrainedToken
     )
     bos, eos, pad = SPECIAL
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=bos, eos_token=eos, pad_token=pad)
+
+
+def load_base(base: str | Path, *, dtype: str = "float32") -> PreTrainedModel:
+    """Load a causal language model's weights (safetensors only, no code from the hub).
+
+    Raises:
+        ModelError: There is no such directory, it holds no weights, or transformers cannot load it as a causal LM.
+    """
+    path = Path(base)
+    if path.is_dir():
+        if not any(path.glob("*.safetensors")):
+            raise ModelError(f"the base {path} holds no weights (*.safetensors); pickled weights are not read")
+    elif path.is_absolute() or str(base).startswith((".", "~")) or str(base).count("/") > 1:
+        raise ModelError(f"there is no base directory {path}; give a directory, a hub name, or make one: laborllm base")
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            str(base),
+            dtype=DTYPES[dtype],
+            use_safetensors=True,
+            local_files_only=path.is_dir(),
+            output_loading_info=True,
+        )
+    except (OSError, ValueError) as error:
+        raise ModelError(f"the base {base} cannot be loaded ({' '.join(str(error).split())[:200]})") from error
+    model: PreTrainedModel
+    model, report = loaded
+    if report["missing_keys"]:
+        raise ModelError(f"the base {base} lacks the weights {sorted(report['missing_keys'])[:3]}; it is incomplete")
+    return model
+
+
+def fingerprint(base: str | Path) -> str:
+    """SHA-256 over the configuration and weight files of a local base; name and commit of one from a hub."""
+    path = Path(base)
+    if not path.is_dir():
+        return f"{base}@{getattr(AutoConfig.from_pretrained(str(base)), '_commit_hash', None)}"
+    digest = sha256()
+    for file in sorted([path / "config.json", *path.glob("*.safetensors")]):
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 22):
+                digest.update(block)
+    return digest.hexdigest()

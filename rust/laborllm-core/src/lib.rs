@@ -7,6 +7,7 @@
 mod columns;
 pub mod error;
 mod fragments;
+mod keys;
 mod order;
 pub mod panel;
 pub mod resume;

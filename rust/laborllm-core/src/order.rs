@@ -91,6 +91,31 @@ fn bits(span: u64) -> u32 {
     u64::BITS - span.leading_zeros()
 }
 
+/// Which input row stands where.
+pub(crate) struct Rows {
+    pub order: Option<Vec<u64>>,
+    pub total: usize,
+}
+
+impl Rows {
+    pub fn len(&self) -> usize {
+        self.order.as_ref().map_or(self.total, Vec::len)
+    }
+
+    pub fn input(&self, position: usize) -> usize {
+        self.order
+            .as_ref()
+            .map_or(position, |order| order[position] as usize)
+    }
+
+    pub fn gather<T: Copy + Send + Sync>(&self, values: &[T]) -> Vec<T> {
+        match &self.order {
+            None => values.to_vec(),
+            Some(order) => order.iter().map(|&row| values[row as usize]).collect(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
