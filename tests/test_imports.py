@@ -17,7 +17,7 @@ LAYERS = [
     {"files"},
     {"occupations", "panel"},
     {"surveys", "resume", "trie", "synth"},
-    {"tokens", "predictions", "metrics"},
+    {"tokens", "prediction_form", "predictions", "metrics"},
     {"windows"},
     {"score"},
     {"train"},

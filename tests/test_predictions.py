@@ -10,7 +10,7 @@ from careers import Rows, predict, random_law, some_rows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from laborllm import predictions as module
+from laborllm import prediction_form as module
 from laborllm.errors import FileError, PredictionsError
 from laborllm.files import write_parquet
 from laborllm.occupations import Occupations

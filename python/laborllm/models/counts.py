@@ -26,7 +26,8 @@ from laborllm.files import output_directory, read_parquet, write_parquet
 from laborllm.models.pairs import Floats, Integers, PairCounts
 from laborllm.occupations import Occupations
 from laborllm.panel import Panel
-from laborllm.predictions import Predictions, check_whole_law_size
+from laborllm.prediction_form import check_whole_law_size
+from laborllm.predictions import Predictions
 
 Weights = Mapping[str, float]
 
