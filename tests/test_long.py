@@ -1,0 +1,32 @@
+"""The large cases: a model trained on a world of known law, a million rows against the slow twin."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+pytestmark = [pytest.mark.torch, pytest.mark.long]
+
+from benches.bench_markov_world import compare
+from laborllm.panel import Panel
+from laborllm.resume import Template, render, render_plain
+from laborllm.synth import MarkovWorld
+
+
+def test_tuned_counts_and_a_tiny_model_from_scratch_come_near_the_optimum_of_a_markov_world():
+    ratios = compare(workers=20_000, epochs=3)["ratio_to_optimum"]
+    assert ratios["markov"] <= 1.01
+    assert ratios["tiny language model, raw"] <= 1.10
+    assert min(ratios.values()) > 0.99
+
+
+def test_a_million_shuffled_rows_are_rendered_as_the_slow_twin_renders_them():
+    world = MarkovWorld.named("markov-50")
+    shares = {"gender": {"female": 0.5, "male": 0.5}, "race": {"black": 0.3, "white": 0.7}}
+    table = world.simulate(62_500, 16, covariates=shares)
+    shuffled = table.take(np.random.default_rng(0).permutation(len(table)))
+    panel = Panel.from_arrow(shuffled, occupations=world.occupations, dataset="WORLD")
+    template = Template.load("labor-llm")
+    fast = [text for batch in render(panel, template) for text in batch["resume"].to_pylist()]
+    assert fast == render_plain(panel, template)
