@@ -11,13 +11,13 @@ torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 from laborllm.errors import FileError, ModelError
-from laborllm.models.language import LanguageModel, load_base
+from laborllm.models.language import LanguageModel
 from laborllm.occupations import Occupations
 from laborllm.panel import Panel
 from laborllm.resume import Template, render
 from laborllm.synth import MarkovWorld
-from laborllm.tokens import encode, title_units
-from laborllm.train import Schedule, TrainingOptions, make_base
+from laborllm.tokens import Tokens, encode, title_units
+from laborllm.train import Schedule, TrainingOptions, load_base, make_base, train
 from laborllm.train.loop import label_weights
 from laborllm.train.loss import weighted_loss
 from laborllm.windows import training_windows, whole_careers
@@ -302,7 +302,7 @@ def test_the_rate_of_every_step_follows_the_schedule(base, panel, monkeypatch):
     assert rates == pytest.approx([1e-3 * schedule.factor(number) for number in range(len(rates))])
 
 
-def test_later_windows_of_a_career_show_what_fits_in_half_of_the_window():
+def test_later_windows_of_a_career_show_half_a_window_of_history_give_or_take_a_row():
     table = careers(HARD_TITLES, workers=5, years=20)
     panel = Panel.from_arrow(table, occupations=Occupations.from_titles(HARD_TITLES), dataset="TEST")
     template = TEMPLATE.bind(panel.table.column_names)
@@ -313,10 +313,49 @@ def test_later_windows_of_a_career_show_what_fits_in_half_of_the_window():
     def encode_windows(first, stop):
         return encode(render(panel, template, windows=(first, stop)), tokenizer, units=units)
 
-    windows, tokens = training_windows(panel, encode(texts, tokenizer, units=units), encode_windows, limit=120)
-    later = np.flatnonzero(windows.dropped > 0)
-    assert len(later)
-    shown = windows.fresh - windows.first
-    ends = tokens.stops[tokens.rows[:-1] + shown - 1]
-    print(shown[later], ends[later], [len(x) for x in units.ids], tokens.starts[tokens.rows[:-1]])
-    assert (ends[later] <= 60).all()
+    windows, tokens = training_windows(panel, encode(texts, tokenizer, units=units), encode_windows, limit=200)
+    later, shown = windows.dropped > 0, windows.fresh - windows.first
+    assert later.any()
+    assert (shown[later] > 0).all()
+    history = tokens.stops[tokens.rows[:-1] + shown - 1][later]
+    assert np.abs(history - 100).max() <= np.diff(tokens.stops).max()
+
+
+@pytest.mark.parametrize("measured", [[5.0, 1.0, 3.0], [1.0, 5.0, 3.0], [5.0, 3.0, 1.0]])
+def test_the_weights_kept_are_those_of_the_epoch_that_measured_lowest(base, panel, measured):
+    model = tune(base, panel, epochs=0).scorer.model
+    ids = np.arange(3, 23, dtype=np.int32)
+    none = np.zeros(0, np.int32)
+    tokens = Tokens(ids, np.array([0, 10, 20]), np.zeros(3, np.int64), none, none, none)
+    seen: list[list[torch.Tensor]] = []
+
+    def validate() -> float:
+        seen.append([p.detach().clone() for p in model.parameters() if p.requires_grad])
+        return measured[len(seen) - 1]
+
+    options = TrainingOptions(epochs=2, learning_rate=1e-2, batch_size=1)
+    history = train(model, tokens, np.ones(20, np.float32), options, validate=validate)
+    assert [epoch.val_nll for epoch in history] == measured
+    kept = [p for p in model.parameters() if p.requires_grad]
+    same = [all(map(torch.equal, kept, weights)) for weights in seen]
+    assert same == [value == 1.0 for value in measured]
+
+
+@pytest.mark.parametrize("limit", range(160, 330, 6))
+def test_a_window_is_refused_only_where_one_row_does_not_fit(limit):
+    titles = ("Cooks " + "x9 " * 18 + "a", "Clerks " + "y7 " * 18 + "b")
+    panel = Panel.from_arrow(
+        careers(titles, workers=4, years=8), occupations=Occupations.from_titles(titles), dataset="TEST"
+    )
+    template = TEMPLATE.bind(panel.table.column_names)
+    tokenizer = byte_level([template.header + "1984 (college): 0123456789 xyab"])
+    units = title_units(tokenizer, panel.occupations, template)
+
+    def encode_windows(first, stop):
+        return encode(render(panel, template, windows=(first, stop)), tokenizer, units=units)
+
+    whole = encode(render(panel, template), tokenizer, units=units)
+    windows, tokens = training_windows(panel, whole, encode_windows, limit=limit)
+    assert tokens.lengths.max() <= limit
+    fresh = np.concatenate([np.arange(a, b) for a, b in zip(windows.fresh, windows.stop, strict=True)])
+    assert fresh.tolist() == list(range(panel.num_rows))

@@ -121,7 +121,9 @@ def training_windows(panel: Panel, careers: Tokens, encode: Encode, *, limit: in
         if careers.lengths[worker] <= limit:
             parts.append((begin, end, begin))
         else:
-            parts += _overlapping(careers.stops[begin:end], int(careers.starts[begin]), begin, limit=limit)
+            end_marker = int(careers.lengths[worker] - careers.stops[end - 1])  # stands behind whole careers only
+            header = int(careers.starts[begin])
+            parts += _overlapping(careers.stops[begin:end], header, begin, limit=limit - end_marker)
     first, stop, fresh = (np.array(column, np.int64) for column in zip(*parts, strict=True))
     begin_of = panel.starts[np.searchsorted(panel.starts, first, side="right") - 1]
     tokens = encode(first, stop)
@@ -140,8 +142,8 @@ def _overlapping(stops: np.ndarray, header: int, begin: int, *, limit: int) -> l
     fresh, rows = 0, len(stops)
     while fresh < rows:
         base = int(stops[fresh - 1]) if fresh else 0
-        first = int(np.searchsorted(stops, base - limit // 2 + header)) if fresh else 0
-        first = min(first, fresh)
+        begins = np.append(header, stops[:-1])
+        first = min(int(np.searchsorted(begins, base - limit // 2 + header)), fresh) if fresh else 0
         offset = int(stops[first - 1]) - header if first else 0
         stop = int(np.searchsorted(stops, limit + offset, side="right"))
         stop = max(stop, fresh + 1)

@@ -1,0 +1,249 @@
+"""Faults that the tests must catch: python tests/mutants.py [--only WORDS].
+
+Each is put into a copy of the tree in a temporary folder, and the tests named beside it, which pass on the unchanged
+copy, must then fail. The exit code is 1 if a fault survives or tests cannot run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+TREE = Path(__file__).resolve().parents[1]
+PYTHON, RUST = Path("python/laborllm"), Path("rust/laborllm-core/src")
+IGNORED = shutil.ignore_patterns(".git", ".venv", ".hypothesis", ".*_cache", "__pycache__", "target", "demo", "dist")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A fault in words, where it is made, and what catches it: a test file and words of test names, or `cargo`."""
+
+    name: str
+    file: Path
+    old: str
+    new: str
+    tests: str
+
+
+# = the fault | file | tests; the text that goes (-), the text that comes (+)
+TABLE = """
+= a first row has itself as its history | panel.py | test_panel transitions_are_the_rows
+- previous=np.where(position > 0,
++ previous=np.where(position >= 0,
+= previous is taken from the same row in the panel | panel.py | test_panel transitions_are_the_rows
+- before = np.where(position > 0, row - 1, row)
++ before = row
+= previous is taken from the same row in the scorer | score/scorer.py | test_score previous_title_is_that
+- self.previous = np.concatenate([[-1], panel.states()[:-1]])
++ self.previous = np.array(panel.states())
+= the terminator is dropped from the unit | tokens.py | test_tokens whole_text_and_every_span
+- tuple(encoded.ids[len(head.ids) : stop])
++ tuple(encoded.ids[len(head.ids) : stop - 1])
+= the terminator is dropped from the score | score/passes.py | test_score whole_law_equals
+- lengths = self.lengths[titles]
++ lengths = self.lengths[titles] - 1
+= the title is in the prompt of the scorer | score/scorer.py | test_score whole_law_equals
+- [ids[:start] for start in starts]
++ [ids[: start + 1] for start in starts]
+= the title is in the prompt of the decoder | generate.py | test_generate every_decoded
+- [: tokens.starts[tokens.rows[text] + row - windows.first[text]]]
++ [: tokens.starts[tokens.rows[text] + row - windows.first[text]] + 1]
+= the title may be shown before the title | rust:template.rs | test_resume text_that_is_no_template
+- .find(|name| !BEFORE_TITLE.contains(&name.as_str()))
++ .find(|name| name.is_empty())
+= the span ends one byte late in Rust | rust:resume.rs | test_resume every_span_is_its_title
+- ends.push((end - base) as i64);
++ ends.push((end - base + 1) as i64);
+= the span starts one token late in Python | tokens.py | test_tokens whole_text_and_every_span
+- starts[own] = np.searchsorted(encoded.ends, space, side="right")
++ starts[own] = np.searchsorted(encoded.ends, space, side="right") + 1
+= val rows are counted | models/counts.py | test_counts val_rows_choose
+- counts, held_out = _count(train, weighted=weighted), _count(val, weighted=weighted)
++ both = [panel.transitions() for panel in (train, val)]
++         pairs = [np.concatenate([getattr(rows, name) for rows in both]) for name in ("previous", "occupation")]
++         counts, held_out = PairCounts.of(*pairs, num_titles=len(val.occupations)), _count(val, weighted=weighted)
+= test rows are counted | panel.py | test_counts reads_no_row_of_test
+- targets = self.targets & (values == split)
++ targets = self.targets & (values != None)
+= rows of other splits are targets | panel.py | test_panel part_keeps_the_history
+- return self._keep(rows <= last[self.workers()], targets)
++ return self._keep(rows <= last[self.workers()], self.targets)
+= rows of other splits are learned | models/language.py | test_train history_of_another
+- label_weights(tokens, windows, train_panel.targets,
++ label_weights(tokens, windows, np.ones_like(train_panel.targets),
+= perplexity is two to the mean | metrics.py | test_metrics perplexity_is_one_over
+- np.exp(-mean(
++ np.exp2(-mean(
+= the bootstrap is not paired | evaluate.py | test_evaluate same_draws
+- first.draws - second.draws
++ first.draws - second.draws[::-1]
+= rows are drawn and not workers | evaluate.py | test_evaluate errors_are_those_of_workers
+- workers = reference.num_workers
+-     counts = worker_draws(workers, draws=draws if workers > 1 else 0, seed=seed)  # one worker has no spread
+-     frame = _Frame(worker=reference.worker,
++ counts = worker_draws(len(reference), draws=draws, seed=seed)
++     frame = _Frame(worker=np.arange(len(reference)),
+= the root is masked with all tokens | score/head.py | test_score whole_law_equals
+- return top + torch.log(total)
++ return torch.where(nodes == 0, log_normalizer(logits), top + torch.log(total))
+= a worker is an id without a dataset in the panel | rust:panel.rs | test_panel worker_is_a_dataset
+- keys.datasets.codes[a] == keys.datasets.codes[b] && ranks[a] == ranks[b]
++ ranks[a] == ranks[b]
+= a worker is an id without a dataset in the text | rust:resume.rs | test_resume neighbours_with_one_id
+- datasets[a] == datasets[b] && ids.value(a) == ids.value(b)
++ ids.value(a) == ids.value(b)
+= a worker is an id without a dataset in predictions | predictions.py | test_predictions same_dataset
+- np.unique(datasets * (ids.max() + 1) + ids,
++ np.unique(ids,
+= a worker is an id without a dataset in the split | panel.py | test_panel split_values_stand
+- f"{tag}:{dataset}:{one}"
++ f"{tag}:{one}"
+= the header shows the last row | rust:resume.rs | test_resume slow_twin
+- workers.iter().map(|&start| start as u64).collect()
++ starts[1..].iter().map(|&stop| stop as u64 - 1).collect()
+= education passes from worker to worker | rust:fragments.rs | test_resume previous_education
+- codes[start as usize] = field.null();
++ codes[start as usize] += 0 * field.null();
+= the trie's edges lead one node back | rust:trie.rs | cargo trie::tests
+- Some(low + edge as u32 + 1)
++ Some(low + edge as u32)
+= the cache shows what comes after the prompt | score/passes.py | test_score whole_law_equals
+- tensor[:, :, :length]
++ tensor[:, :, :]
+= padding is learned | train/loop.py | test_train padding_carries
+- np.zeros((len(batch), width), np.float32)
++ np.ones((len(batch), width), np.float32)
+= labels stand one token early | train/loss.py | test_train sum_over_labels
+- ids[:, 1:][labelled]
++ ids[:, :-1][labelled]
+= the last epoch is kept | train/loop.py | test_train weights_kept
+- history[-1].val_nll <= min(
++ history[-1].val_nll >= min(
+= the rate stays at its peak | train/loop.py | test_train follows_the_schedule
+- scheduler.step()
++ scheduler.get_last_lr()
+= the adapter is not saved | models/language.py | test_train predicts_the_same_after_loading
+- scorer.model.save_pretrained(temporary /
++ scorer.model.get_base_model().config.save_pretrained(temporary /
+= the normalized law takes no log of the mass | score/scorer.py | test_score whole_law_equals
+- shift = np.log(self.mass)
++ shift = self.mass
+= a window leaves out a row that fits | windows.py | test_score longest_suffix
+- first[open_] += 1
++ first[open_] += 2
+= later windows show no history in training | windows.py | test_train half_a_window
+- first = min(first, fresh)
++ first = fresh
+= one row too many is counted as dropped | score/scorer.py | test_score dropped_rows_and_rows_shown
+- = windows.dropped[text]
++ = windows.dropped[text] + 1
+= stays and moves are swapped | predictions.py | test_predictions same_dataset
+- self.previous == self.observed
++ self.previous != self.observed
+= ties count whole | metrics.py | test_metrics ties_counted_half
+- beaten[below] + beaten[up_to]
++ 2 * beaten[up_to]
+= weights are ignored by the evaluation | evaluate.py | test_evaluate weight_of_zero
+- weights = None if self.weights is None else self.weights[rows]
++ weights = None
+= the back-off weight is chosen on train | models/counts.py | test_counts val_rows_choose
+- self._choose_weights(counts, held_out)
++ self._choose_weights(counts, counts)
+= first rows have no law of their own | models/counts.py | test_counts slow_twin
+- result: Floats = self._log_first(counts, self.weights)[occupation]
++ result: Floats = np.log(counts.marginal)[occupation]
+= the beginning of a text stands twice | tokens.py | test_tokens bos_stands_once
+- yield _Encoded(encoding.ids[:keep], ends)
++ yield _Encoded([encoding.ids[0], *encoding.ids[:keep]], np.concatenate([[0], ends]))
+= a title may stop before its end | generate.py | test_generate samples_follow
+- return (trie.allowed(state) if state is not None else []) or [stop]
++ return [*(trie.allowed(state) if state is not None else []), stop]
+= an output is overwritten silently | files.py | test_files exists_is_refused
+- if target.exists() and not overwrite:
++ if overwrite is None:
+= the hash of the occupations ignores their order | occupations.py | test_occupations enter_the_hash
+- hashlib.sha256(self.to_json().encode())
++ hashlib.sha256("".join(sorted(self.to_json())).encode())
+"""
+
+
+def mutants() -> list[Mutant]:
+    """Read `TABLE`."""
+    found = []
+    for block in TABLE.split("\n= ")[1:]:
+        head, *lines = block.splitlines()
+        name, file, tests = head.split(" | ")
+        path = RUST / file.removeprefix("rust:") if file.startswith("rust:") else PYTHON / file
+        old, new = ("\n".join(line[2:] for line in lines if line[0] == sign) for sign in "-+")
+        found.append(Mutant(name, path, old, new, tests))
+    return found
+
+
+def run(command: list[str], *, copy: Path) -> subprocess.CompletedProcess[str]:
+    """Run a command in the copy, which alone is imported; no bytecode is kept, so that none is stale."""
+    here = {"PYTHONPATH": str(copy / "python"), "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | here | {"CARGO_TARGET_DIR": str(copy.parent / "target")}
+    return subprocess.run(command, cwd=copy, env=environment, capture_output=True, text=True, check=False)
+
+
+def failure(tests: str, *, copy: Path) -> str | None:
+    """Run tests (`file words`, or `cargo filter`) and name the first that fails, None where all pass."""
+    file, words = tests.split(" ", 1)
+    if file == "cargo":
+        found = run(["cargo", "test", "--quiet", "-p", "laborllm-core", "--lib", words], copy=copy)
+        failed = re.search(r"^test (\S+) .*FAILED|^---- (\S+) stdout", found.stdout, re.MULTILINE)
+    else:
+        options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0", "-m", "not long", "-k", words]
+        found = run([sys.executable, "-m", "pytest", *options, f"tests/{file}.py"], copy=copy)
+        failed = re.search(r"^(?:FAILED|ERROR) tests/(\S+::\S+)", found.stdout, re.MULTILINE)
+    if found.returncode and not failed:
+        sys.exit(f"{tests}: the tests did not run\n{found.stdout[-3000:]}{found.stderr[-3000:]}")
+    return next(filter(None, failed.groups())) if failed else None
+
+
+def caught_by(mutant: Mutant, *, copy: Path) -> str | None:
+    """Make the fault, run its tests, and put everything back."""
+    target, extension = copy / mutant.file, copy / PYTHON / "_core.abi3.so"
+    original, built = target.read_text(), extension.read_bytes()
+    if original.count(mutant.old) != 1:
+        sys.exit(f"{mutant.name}: {mutant.old!r} stands {original.count(mutant.old)} times in {mutant.file}, not once")
+    target.write_text(original.replace(mutant.old, mutant.new))
+    try:
+        if target.suffix == ".rs" and not mutant.tests.startswith("cargo "):
+            if run(["cargo", "build", "--quiet", "-p", "laborllm-py"], copy=copy).returncode:
+                sys.exit(f"{mutant.name}: the fault does not compile")
+            shutil.copy(copy.parent / "target/debug/lib_core.so", extension)
+        return failure(mutant.tests, copy=copy)
+    finally:
+        target.write_text(original)
+        extension.write_bytes(built)
+
+
+def main() -> int:
+    """Print which fault is caught by which test; 1 if any survives."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="words of the faults to make")
+    chosen = [mutant for mutant in mutants() if parser.parse_args().only in mutant.name]
+    survived = False
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(shutil.copytree(TREE, Path(folder) / "tree", ignore=IGNORED))
+        for file in sorted({mutant.tests.split()[0] for mutant in chosen}):
+            words = " or ".join({mutant.tests.split()[1] for mutant in chosen if mutant.tests.split()[0] == file})
+            if broken := failure(f"{file} {words}", copy=copy):
+                sys.exit(f"{broken} fails without any fault; repair it first")
+        for mutant in chosen:
+            test = caught_by(mutant, copy=copy)
+            survived |= test is None
+            print(f"{mutant.name:52}", f"caught by {test}" if test else "SURVIVED", flush=True)  # noqa: T201
+    return int(survived)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
