@@ -34,7 +34,7 @@ Bar = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 DATASET = "NLSY79"
 SPLIT_SEED = 3
 """Gives 366 workers to fit on, 65 to choose on and 114 to report on."""
-SIMULATED = 3_000
+SIMULATED = 4_000
 """Careers in the pre-training corpus."""
 
 NOTES = (
@@ -131,8 +131,8 @@ def run(
     make_base([train], base, template=Template.load("labor-llm"), seed=seed, overwrite=overwrite)
     careers = simulated(train, num_workers=SIMULATED, seed=seed)
     runs = {
-        "pre-training": (careers, TrainingOptions(epochs=3, learning_rate=2e-3, batch_size=8, seed=seed), None),
-        "fine-tuning": (panel, TrainingOptions(epochs=12, learning_rate=2e-3, batch_size=8, seed=seed), 16),
+        "pre-training": (careers, TrainingOptions(epochs=4, learning_rate=2e-3, batch_size=8, seed=seed), None),
+        "fine-tuning": (panel, TrainingOptions(epochs=15, learning_rate=2e-3, batch_size=8, seed=seed), 16),
         "without pre-training": (panel, TrainingOptions(epochs=15, learning_rate=2e-3, batch_size=8, seed=seed), None),
     }
     pretrained = home / "pretrained"
