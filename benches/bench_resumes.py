@@ -1,11 +1,14 @@
 """Panel → resumes: laborllm against pyarrow compute, polars and plain Python; same rows, same texts.
 
-    python benches/bench_resumes.py [--workers 100000] [--rounds 5] [--threads 2]
+    python benches/bench_resumes.py [--workers 100000] [--rounds 9] [--threads 2]
 
 Every peer gets its own columns prepared outside the clock, in the layout it is fastest with. `sorted` prints a panel
 that stands in order already (laborllm: a checked Panel, spans of all titles included). `shuffled` begins with rows in
-random order (laborllm: all checks of Panel.from_arrow are inside the clock; the peers sort and check nothing). Variants
-are interleaved; texts are compared by SHA-256; peak memory is that of a fresh process, above its prepared input.
+random order (laborllm: all checks of Panel.from_arrow are inside the clock; the peers sort and check nothing). The
+consumer reads a byte of every page and lets go of each array before it asks for the next; `kept` holds all until the
+end. Sorted peers run whole and in batches of whole workers, and their better time counts. Variants are interleaved,
+three runs of each a round: the first is cold, the best of the others warm. Texts are compared by SHA-256; peak memory
+is that of a fresh process, above its prepared input.
 Results go to benches/results/resumes.json.
 """
 
@@ -13,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -20,7 +24,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,7 +38,7 @@ HEAD = (
     "and the job title:\n",
 )
 END = "<END OF DATA>"
-Texts = list[Any]
+Texts = Iterable[Any]
 Variant = Callable[[], Texts]
 
 
@@ -69,8 +73,6 @@ def make_rows(workers: int, *, shuffle: bool) -> tuple[Any, Any]:
 
 def laborllm_variant(table: Any, occupations: Any, *, shuffle: bool) -> Variant:
     """The panel checked before the clock starts, or inside of it where rows are shuffled."""
-    import pyarrow as pa
-
     from laborllm.panel import Panel
     from laborllm.resume import Template, render
 
@@ -80,10 +82,25 @@ def laborllm_variant(table: Any, occupations: Any, *, shuffle: bool) -> Variant:
         return Panel.from_arrow(table, occupations=occupations, dataset="PSID")
 
     if shuffle:
-        return lambda: [batch["resume"] for batch in render(read(), template)]
+        return lambda: (batch["resume"] for batch in render(read(), template))
     panel = read()
-    assert isinstance(panel.table, pa.Table)
-    return lambda: [batch["resume"] for batch in render(panel, template)]
+    return lambda: (batch["resume"] for batch in render(panel, template))
+
+
+def in_batches(variant: Callable[..., Variant], table: Any, *, workers: int) -> Variant:
+    """A peer that prints so many whole workers at a time, on slices prepared outside the clock."""
+    import numpy as np
+
+    ids = table["worker_id"].to_numpy()
+    starts = np.concatenate([[0], np.flatnonzero(ids[1:] != ids[:-1]) + 1, [len(ids)]])
+    bounds = [*starts[:-1:workers].tolist(), len(ids)]
+    runs = [variant(table.slice(a, b - a), shuffle=False) for a, b in itertools.pairwise(bounds)]
+    return lambda: (chunk for run in runs for chunk in run())
+
+
+def kept(run: Variant) -> Variant:
+    """The same with all arrays held until the last one is there."""
+    return lambda: list(run())
 
 
 def pyarrow_variant(table: Any, *, shuffle: bool) -> Variant:
@@ -167,14 +184,45 @@ def python_variant(table: Any, *, shuffle: bool) -> Variant:
     return run
 
 
+BATCH_WORKERS = 8_000
+"""About the 8 MB of text in a batch of laborllm."""
+PEERS = {"pyarrow compute": pyarrow_variant, "polars lazy": polars_variant}
+
+
 def make(name: str, workers: int, *, shuffle: bool) -> Variant:
     """Prepare one variant on its own columns."""
     table, occupations = make_rows(workers, shuffle=shuffle)
-    if name == "laborllm":
-        return laborllm_variant(table, occupations, shuffle=shuffle)
-    return {"pyarrow compute": pyarrow_variant, "polars lazy": polars_variant, "plain Python": python_variant}[name](
-        table, shuffle=shuffle
-    )
+    base, _, form = name.partition(", ")
+    if base == "laborllm":
+        run = laborllm_variant(table, occupations, shuffle=shuffle)
+        return kept(run) if form == "kept" else run
+    if form == "batches":
+        return in_batches(PEERS[base], table, workers=BATCH_WORKERS)
+    return {**PEERS, "plain Python": python_variant}[base](table, shuffle=shuffle)
+
+
+def names_of(case: str) -> list[str]:
+    """The variants of a case; plain Python comes apart."""
+    batches = [f"{peer}, batches" for peer in PEERS] if case == "sorted" else []
+    return ["laborllm", "laborllm, kept", *PEERS, *batches]
+
+
+REPEATS = 3
+"""Runs of a variant in a round: the first is cold (the others have run since), the best of the rest is warm."""
+
+
+def clock(run: Variant) -> float:
+    """Seconds until the consumer has all texts."""
+    start = time.perf_counter()
+    consume(run())
+    return time.perf_counter() - start
+
+
+def consume(texts: Texts) -> int:
+    """Read one byte of every page of every array."""
+    import numpy as np
+
+    return sum(int(np.frombuffer(chunk.buffers()[-1], np.uint8)[::4096].sum()) for chunk in texts)
 
 
 def digest(texts: Texts) -> tuple[str, int]:
@@ -199,8 +247,8 @@ def one(name: str, workers: int, case: str) -> None:
     run = make(name, workers, shuffle=case == "shuffled")
     Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew, see proc(5)
     before = resident_peak()
-    texts = run()
-    print(resident_peak() - before if texts else 0)
+    consume(run())
+    print(resident_peak() - before)
 
 
 def resident_peak() -> float:
@@ -211,35 +259,39 @@ def resident_peak() -> float:
 
 def measure(case: str, workers: int, rounds: int) -> dict[str, Any]:
     """Interleave all variants; plain Python runs on a tenth of the workers, where all texts are compared again."""
-    names = ["laborllm", "pyarrow compute", "polars lazy"]
+    names = names_of(case)
     runs = {name: make(name, workers, shuffle=case == "shuffled") for name in names}
     small = {name: make(name, workers // 10, shuffle=case == "shuffled") for name in [*names, "plain Python"]}
     seen = {name: digest(run()) for name, run in runs.items()}
     seen_small = {name: digest(run()) for name, run in small.items()}
     same = len(set(seen.values())) == 1 and len(set(seen_small.values())) == 1
     size, size_small = seen["laborllm"][1], seen_small["laborllm"][1]
-    seconds: dict[str, list[float]] = {name: [] for name in [*names, "plain Python"]}
+    cold: dict[str, list[float]] = {name: [] for name in [*names, "plain Python"]}
+    warm: dict[str, list[float]] = {name: [] for name in cold}
     for _ in range(rounds):
         for name, run in [*runs.items(), ("plain Python", small["plain Python"])]:
-            start = time.perf_counter()
-            texts = run()
-            seconds[name].append(time.perf_counter() - start)
-            del texts
+            times = [clock(run) for _ in range(REPEATS)]
+            cold[name].append(times[0])
+            warm[name].append(min(times[1:]))
     found = {}
-    for name, times in seconds.items():
+    for name, times in warm.items():
         bytes_ = size_small if name == "plain Python" else size
         found[name] = {
             "mb_per_s": bytes_ / statistics.median(times) / 1e6,
             "mb_per_s_range": [bytes_ / max(times) / 1e6, bytes_ / min(times) / 1e6],
+            "mb_per_s_cold": bytes_ / statistics.median(cold[name]) / 1e6,
             "seconds": times,
+            "seconds_cold": cold[name],
             "peak_mb": peak(name, workers // 10 if name == "plain Python" else workers, case),
         }
-    best = max(found[name]["mb_per_s"] for name in names[1:])
+    best, best_cold = (max(found[name][key] for name in names[2:]) for key in ("mb_per_s", "mb_per_s_cold"))
     return {
         "case": case,
         "text_mb": size / 1e6,
         "same": same,
         "ratio": found["laborllm"]["mb_per_s"] / best,
+        "ratio_kept": found["laborllm, kept"]["mb_per_s"] / best,
+        "ratio_cold": found["laborllm"]["mb_per_s_cold"] / best_cold,
         "variants": found,
     }
 
@@ -252,12 +304,13 @@ def show(record: dict[str, Any]) -> None:
         plain = case["variants"]["plain Python"]["mb_per_s"]
         same = "yes" if case["same"] else "NO"
         print(f"\n{case['case']}: {case['text_mb']:.0f} MB of text, texts identical: {same}")
-        print(f"{'variant':<18}{'MB/s (median)':>15}{'min..max':>16}{'x plain':>9}{'peak MB':>9}")
+        print(f"{'variant':<26}{'MB/s (warm)':>13}{'min..max':>14}{'cold':>7}{'x plain':>9}{'peak MB':>9}")
         for name, row in case["variants"].items():
             spread = "{:.0f}..{:.0f}".format(*row["mb_per_s_range"])
             speed = row["mb_per_s"]
-            print(f"{name:<18}{speed:>15.0f}{spread:>16}{speed / plain:>9.1f}{row['peak_mb']:>9.0f}")
-        print(f"laborllm / better peer: {case['ratio']:.2f}")
+            cold = f"{row['mb_per_s_cold']:.0f}"
+            print(f"{name:<26}{speed:>13.0f}{spread:>14}{cold:>7}{speed / plain:>9.1f}{row['peak_mb']:>9.0f}")
+        print("laborllm / best peer: {ratio:.2f}, kept {ratio_kept:.2f}, cold {ratio_cold:.2f}".format(**case))
     print("\nplain Python ran on a tenth of the workers")
 
 
@@ -265,7 +318,7 @@ def main() -> None:
     """Measure both cases, print the tables, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", type=int, default=100_000)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--one", nargs=2, metavar=("VARIANT", "CASE"), help=argparse.SUPPRESS)
     options = parser.parse_args()

@@ -115,9 +115,7 @@ def decode(scorer: TitleScorer, panel: Panel, *, beams: int = 1, samples: int = 
                 num_beams=1 if samples else beams,
                 num_return_sequences=max(1, samples),
                 pad_token_id=stop,
-                top_k=0,
-                top_p=1.0,
-                temperature=1.0,
+                **({"top_k": 0, "top_p": 1.0, "temperature": 1.0} if samples else {}),
             )
             for sequence in output[:, len(prompt) :].tolist():
                 yield _decoded(scorer, panel, row, prompt, sequence)
