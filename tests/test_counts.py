@@ -270,9 +270,9 @@ def poison(table, split):
 
 def test_rows_before_the_first_target_are_history_and_no_counts():
     table = simulated(20)
-    late = np.where(table["year"].to_numpy() >= 1986, "train", "val")
+    late = np.where(table["year"].to_numpy() >= 1986, "train", "earlier")
     table = table.set_column(table.column_names.index("split"), "split", pa.array(late))
-    train, val, _ = (Panel.from_arrow(table, occupations=WORLD.occupations).part(s) for s in ("train", "val", "val"))
+    train, val = (Panel.from_arrow(table, occupations=WORLD.occupations).part(name) for name in ("train", "earlier"))
     sizes = Markov().fit(train, val).parameters()
     assert (sizes["transitions"], sizes["first_rows"]) == (40, 0)
 
@@ -285,7 +285,7 @@ def test_the_weight_of_a_transition_is_that_of_its_target_row():
             "year": pa.array([2000, 2001, 2002, 2003], pa.int32()),
             "occupation": [states.titles[j] for j in (0, 1, 1, 0)],
             "weight": [8.0, 0.5, 2.0, 16.0],
-            "split": ["val", "train", "train", "val"],
+            "split": ["earlier", "train", "train", "val"],
         }
     )
     whole = Panel.from_arrow(table, occupations=states)

@@ -39,7 +39,7 @@ def test_an_output_that_exists_is_refused_and_kept(tmp_path):
 
 def fail_while_writing(path, context) -> None:
     with context(path, overwrite=True) as temporary:
-        (temporary / "weights" if temporary.is_dir() else temporary).write_text("half")
+        (temporary / "laborllm.json" if temporary.is_dir() else temporary).write_text("half")
         raise ZeroDivisionError
 
 
@@ -48,11 +48,11 @@ def test_a_failed_overwrite_keeps_the_old_file_and_the_old_directory(tmp_path):
     with pytest.raises(ZeroDivisionError):
         fail_while_writing(tmp_path / "note", output_file)
     with output_directory(tmp_path / "model") as folder:
-        (folder / "weights").write_text("old")
+        (folder / "laborllm.json").write_text("old")
     with pytest.raises(ZeroDivisionError):
         fail_while_writing(tmp_path / "model", output_directory)
     assert (tmp_path / "note").read_text() == "old"
-    assert (tmp_path / "model" / "weights").read_text() == "old"
+    assert (tmp_path / "model" / "laborllm.json").read_text() == "old"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "note"]
 
 
@@ -85,3 +85,14 @@ def test_a_path_without_a_file_and_an_unknown_ending_are_named(tmp_path):
     (tmp_path / "panel.dta").write_text("")
     with pytest.raises(FileError, match=r"\.dta.*readable are"):
         read_table(tmp_path / "panel.dta")
+
+
+def test_a_directory_of_somebody_else_is_never_overwritten(tmp_path):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.tex").write_text("precious")
+    (tmp_path / "file").write_text("precious")
+    for name in ("mine", "file"):
+        with pytest.raises(FileError, match="not overwritten"), output_directory(tmp_path / name, overwrite=True):
+            pass
+    assert (tmp_path / "mine" / "thesis.tex").read_text() == (tmp_path / "file").read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine"]

@@ -56,3 +56,19 @@ def test_samples_follow_the_masked_law():
     law = np.exp(scorer.score(ahead, titles="all", law="masked", keep_law=True).log_p_all[0].astype(float))
     for title, p in zip(HARD_TITLES, law, strict=True):
         assert abs(counts[title] / draws - p) < 4 * np.sqrt(p * (1 - p) / draws) + 1e-3
+
+
+def test_a_beam_as_wide_as_there_are_titles_finds_the_most_probable_one_of_the_masked_law():
+    scorer, panel = make(workers=6, dtype=torch.float32)
+    ahead = next_rows(panel)
+    found = [decoded.title for decoded in decode(scorer, ahead, beams=2 * len(HARD_TITLES))]
+    law = scorer.score(ahead, titles="all", law="masked", keep_law=True).log_p_all
+    assert found == [HARD_TITLES[best] for best in law.argmax(axis=1)]
+
+
+def test_penalties_in_the_configuration_of_a_base_change_nothing():
+    scorer, panel = make(workers=2, dtype=torch.float32)
+    ahead = next_rows(panel)
+    plain = [list(decode(scorer, ahead, **options)) for options in ({}, {"samples": 20})]
+    scorer.model.generation_config.repetition_penalty = 20.0
+    assert [list(decode(scorer, ahead, **options)) for options in ({}, {"samples": 20})] == plain

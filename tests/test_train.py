@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -10,7 +11,8 @@ import pytest
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
-from laborllm.errors import FileError, ModelError
+from laborllm.errors import FileError, ModelError, PanelError
+from laborllm.models.counts import Markov
 from laborllm.models.language import LanguageModel
 from laborllm.occupations import Occupations
 from laborllm.panel import Panel
@@ -236,8 +238,6 @@ def test_a_base_without_weights_a_missing_base_and_a_changed_base_are_named(base
         load_base(tmp_path / "empty")
     with pytest.raises(ModelError, match=r"no base directory .*nowhere"):
         load_base(tmp_path / "nowhere")
-    import shutil
-
     copied = tmp_path / "copied"
     shutil.copytree(base, copied)
     tune(str(copied), panel).save(tmp_path / "model")
@@ -270,8 +270,10 @@ def test_a_model_directory_says_what_it_was_made_of(base, panel, tmp_path):
 def test_the_history_of_another_split_is_shown_and_not_learned(base, panel):
     import pyarrow as pa
 
-    early = panel.years() < 1984
-    table = panel.table.drop_columns(["split"]).append_column("split", pa.array(np.where(early, "val", "train")))
+    split = np.array(panel.column("split").to_pylist())
+    early = (panel.years() < 1984) & (split == "train")
+    divided = pa.array(np.where(early, "earlier", split).tolist())
+    table = panel.table.drop_columns(["split"]).append_column("split", divided)
 
     def hash_with(weight: float) -> str:
         weights = pa.array(np.where(early, weight, 1.0))
@@ -359,3 +361,58 @@ def test_a_window_is_refused_only_where_one_row_does_not_fit(limit):
     assert tokens.lengths.max() <= limit
     fresh = np.concatenate([np.arange(a, b) for a, b in zip(windows.fresh, windows.stop, strict=True)])
     assert fresh.tolist() == list(range(panel.num_rows))
+
+
+def test_held_out_rows_in_the_history_of_training_rows_are_refused_with_the_worker(base, panel):
+    import pyarrow as pa
+
+    split = np.where(np.arange(panel.num_rows) % 2 == 0, "test", "train")
+    split[-1] = "val"
+    table = panel.table.drop_columns(["split"]).append_column("split", pa.array(split.tolist()))
+    divided = Panel.from_arrow(table, occupations=panel.occupations)
+    with pytest.raises(PanelError, match=r"worker \d+ has a held-out row in \d+ before a row to be fitted on"):
+        tune(base, divided)
+    with pytest.raises(PanelError, match="split by worker"):
+        Markov().fit(divided.part("train"), divided.part("val"))
+
+
+def test_a_model_is_used_from_another_folder_and_says_when_its_base_or_adapter_is_gone(
+    base, panel, tmp_path, monkeypatch
+):
+    shutil.copytree(base, tmp_path / "base")
+    monkeypatch.chdir(tmp_path)
+    tune("base", panel, epochs=0).save("model")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert len(LanguageModel.load(tmp_path / "model").predict(panel.part("test")))
+    (tmp_path / "base").rename(tmp_path / "moved")
+    with pytest.raises(ModelError, match=r"base of .*model, .*base, is no longer there"):
+        LanguageModel.load(tmp_path / "model")
+    (tmp_path / "moved").rename(tmp_path / "base")
+    (tmp_path / "model" / "adapter" / "adapter_model.safetensors").unlink()
+    with pytest.raises(ModelError, match="holds no adapter"):
+        LanguageModel.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("damage", ["missing", "no JSON", "no keys"])
+def test_a_directory_that_is_no_whole_model_is_one_error(damage, tmp_path):
+    if damage != "missing":
+        (tmp_path / "laborllm.json").write_text("{" if damage == "no JSON" else '{"kind": "language"}')
+    with pytest.raises(ModelError, match="is no whole language model directory"):
+        LanguageModel.load(tmp_path)
+
+
+def test_damaged_weights_are_one_error(base, tmp_path):
+    shutil.copytree(base, tmp_path / "base")
+    weights = tmp_path / "base" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+    with pytest.raises(ModelError, match="cannot be loaded"):
+        load_base(tmp_path / "base")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"learning_rate": float("nan")}, {"learning_rate": -1}, {"epochs": -1}, {"seed": -1}]
+)
+def test_options_out_of_range_are_refused(wrong):
+    with pytest.raises(ModelError, match="out of range"):
+        TrainingOptions(**wrong)

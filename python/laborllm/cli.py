@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,7 +46,7 @@ DropNull = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Seed = Annotated[int, typer.Option("--seed", help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
 TemplateName = Annotated[str, typer.Option("--template", help="Name or TOML file of the resume's template.")]
 Without = Annotated[list[str] | None, typer.Option("--without", help="Leave out the bracketed phrase of this field.")]
 Shard = Annotated[str | None, typer.Option("--shard", help="Only shard i of n, as i/n, counted from 0.")]
@@ -62,6 +63,7 @@ def _main(
 def main() -> None:
     """Run the command line; an error that the user can repair is one line on stderr and exit code 1."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # ours are the only ones
+    warnings.filterwarnings("ignore", message=".is_gradient_checkpointing.", category=FutureWarning)  # peft's affair
     try:
         app()
     except LaborLLMError as error:
@@ -90,13 +92,16 @@ def split(
     as_json: AsJson = False,
 ) -> None:
     """Divide workers into train, val and test by a hash of who they are, and write the panel with that column."""
+    _check_output(output, overwrite=overwrite)
     from laborllm.files import write_parquet
 
     table = _read_panel(panel, occupations, dataset, column, drop_null_occupations)
+    if "split" in table.table.column_names:
+        notes.print("the panel's own column `split` is replaced", markup=False)
     divided = table.with_split({"train": train, "val": val, "test": test}, seed=seed, unit=unit)
+    present = set(divided.column("split").to_pylist())
+    counts = {name: _size(divided.part(name)) for name in ("train", "val", "test") if name in present}
     write_parquet(divided.table, output, overwrite=overwrite)
-    names = ("train", "val", "test")
-    counts = {name: _size(divided.part(name)) for name in names if _has_split(divided, name)}
     _done({"output": str(output), "seed": seed, "splits": counts}, as_json=as_json)
 
 
@@ -115,6 +120,7 @@ def resumes(
     as_json: AsJson = False,
 ) -> None:
     """Write the panel's careers as text, with the place of every title."""
+    _check_output(output, overwrite=overwrite)
     from laborllm.files import write_parquet
     from laborllm.resume import render
 
@@ -140,6 +146,7 @@ def tokens(
     as_json: AsJson = False,
 ) -> None:
     """Write the panel's careers as token ids, with the place of every title."""
+    _check_output(output, overwrite=overwrite)
     from laborllm.files import with_metadata, write_parquet
     from laborllm.resume import render
     from laborllm.tokens import encode, load_tokenizer, title_units, to_arrow, tokenizer_hash
@@ -168,12 +175,14 @@ def base(
     seed: Seed = 0,
     dataset: Dataset = None,
     column: Columns = None,
+    drop_null_occupations: DropNull = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a small base of random weights where no pretrained model can be had."""
+    _check_output(output, overwrite=overwrite)
     make_base = _train_extra().make_base
-    parts = [_read_panel(path, occupations, dataset, column).part("train") for path in panels]
+    parts = [_read_panel(path, occupations, dataset, column, drop_null_occupations).part("train") for path in panels]
     make_base(parts, output, template=_template(template, None), size=size, seed=seed, overwrite=overwrite)
     _done({"output": str(output), "size": size, "workers": sum(part.num_workers for part in parts)}, as_json=as_json)
 
@@ -189,13 +198,15 @@ def fit(
     weighted: Weighted = False,
     dataset: Dataset = None,
     column: Columns = None,
+    drop_null_occupations: DropNull = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Fit a count model on `train`, its back-off weights chosen on `val`."""
+    _check_output(output, overwrite=overwrite)
     from laborllm.models.counts import MODELS
 
-    table = _read_panel(panel, occupations, dataset, column)
+    table = _read_panel(panel, occupations, dataset, column, drop_null_occupations)
     model = MODELS[name]().fit(table.part("train"), table.part("val"), weighted=weighted)
     model.save(output, overwrite=overwrite)
     facts = {"output": str(output), "model": name, **model.parameters()}
@@ -221,16 +232,18 @@ def train(
     seed: Seed = 0,
     dataset: Dataset = None,
     column: Columns = None,
+    drop_null_occupations: DropNull = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune a language model on `train`, and keep the epoch that predicts `val` best."""
+    _check_output(output, overwrite=overwrite)
     options = _train_extra().TrainingOptions(
         epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, loss_on=loss_on, seed=seed
     )
     from laborllm.models.language import LanguageModel
 
-    table = _read_panel(panel, occupations, dataset, column)
+    table = _read_panel(panel, occupations, dataset, column, drop_null_occupations)
     model = LanguageModel(
         base,
         options=options,
@@ -260,27 +273,32 @@ def score(
         Literal["observed", "all"], typer.Option(help="The title that happened, or the whole law.")
     ] = "observed",
     law: Annotated[
-        Literal["raw", "normalized", "masked"], typer.Option(help="The law of a language model's log_p.")
-    ] = "raw",
+        Literal["raw", "normalized", "masked"] | None,
+        typer.Option(help="The law of log_p; by default raw for a language model, normalized for a count model."),
+    ] = None,
     keep_law: Annotated[bool, typer.Option("--keep-law", help="Store the probability of every title.")] = False,
     dataset: Dataset = None,
     column: Columns = None,
+    drop_null_occupations: DropNull = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Predict: the probability of each next occupation."""
+    _check_output(output, overwrite=overwrite)
     from laborllm.models import load_model
     from laborllm.models.counts import CountModel
 
     estimator = load_model(model)
-    table = _model_panel(estimator, panel, dataset, column)
+    table = _model_panel(estimator, panel, dataset, column, drop_null_occupations)
     table = table if split is None else table.part(split)
     with bar("scoring", int(table.targets.sum())) as step:
         if isinstance(estimator, CountModel):
-            predictions = estimator.predict(table, titles="all" if keep_law else "observed")
+            if law not in {None, "normalized"}:
+                raise ModelError(f"a {estimator.kind} model has the normalized law alone; leave out --law {law}")
+            predictions = estimator.predict(table, titles="all" if keep_law else titles)
             step(len(predictions))
         else:
-            predictions = estimator.predict(table, titles=titles, law=law, keep_law=keep_law, progress=step)
+            predictions = estimator.predict(table, titles=titles, law=law or "raw", keep_law=keep_law, progress=step)
     predictions.write(output, overwrite=overwrite)
     facts = {"output": str(output), "model": predictions.model, "law": predictions.law}
     _done({**facts, "transitions": len(predictions), "workers": predictions.num_workers}, as_json=as_json)
@@ -329,6 +347,7 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """Write one self-contained HTML page."""
+    _check_output(output, overwrite=overwrite)
     from laborllm.report import write_report
 
     loaded, table = _predictions(predictions, panel, dataset, column)
@@ -343,9 +362,13 @@ def generate(
     model: Annotated[Path, typer.Argument(help="A language model's directory.")],
     history: Annotated[Path, typer.Option("--history", help="A panel of histories; each gets its next occupation.")],
     year: Annotated[int | None, typer.Option(help="Year to predict; by default each worker's last plus one.")] = None,
-    education: Annotated[str | None, typer.Option(help="Education in that year; by default the last known.")] = None,
+    education: Annotated[
+        str | None, typer.Option(help="Education in that year; by default that of the last row.")
+    ] = None,
     beams: Annotated[int, typer.Option(min=1, help="Width of beam search; 1 is greedy.")] = 1,
-    samples: Annotated[int, typer.Option(min=0, help="Draws per history from the masked law.")] = 0,
+    samples: Annotated[
+        int, typer.Option(min=0, help="Draws per history from the masked law; beams do not matter then.")
+    ] = 0,
     seed: Seed = 0,
     dataset: Dataset = None,
     column: Columns = None,
@@ -450,13 +473,28 @@ def _predictions(
     return loaded, Panel.read(panel, occupations=occupations, dataset=tag or None, columns=_columns(columns))
 
 
-def _model_panel(estimator: Any, path: Path, dataset: str | None, columns: list[str] | None) -> Panel:
+def _model_panel(
+    estimator: Any, path: Path, dataset: str | None, columns: list[str] | None, drop_null: bool = False
+) -> Panel:
     """Read a panel in the occupations of a model, by default under the one tag it was trained with."""
     from laborllm.panel import Panel
 
     tags = estimator.datasets
     tag = dataset if dataset is not None or len(tags) != 1 else tags[0]
-    return Panel.read(path, occupations=estimator.occupations, dataset=tag or None, columns=_columns(columns))
+    return Panel.read(
+        path,
+        occupations=estimator.occupations,
+        dataset=tag or None,
+        columns=_columns(columns),
+        drop_null_occupations=drop_null,
+    )
+
+
+def _check_output(output: Path, *, overwrite: bool) -> None:
+    """Refuse an output before any work is done for it."""
+    from laborllm.files import check_output
+
+    check_output(output, overwrite=overwrite)
 
 
 def _columns(pairs: list[str] | None) -> dict[str, str]:
@@ -487,10 +525,6 @@ def _train_extra() -> Any:
     except ImportError as error:
         raise MissingDependencyError('this needs the train extra: pip install "laborllm[train]"') from error
     return laborllm.train
-
-
-def _has_split(panel: Panel, name: str) -> bool:
-    return name in panel.column("split").dictionary.to_pylist()
 
 
 def _size(panel: Panel) -> dict[str, int]:

@@ -19,6 +19,8 @@ import pyarrow.parquet as pq
 
 from laborllm.errors import FileError
 
+OWN = ("laborllm.json", "config.json")
+"""What a directory that may be overwritten holds one of: those of a model and of a base."""
 READABLE = (".parquet", ".arrow", ".feather", ".csv")
 
 
@@ -29,7 +31,7 @@ def output_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
     Raises:
         FileError: `path` exists and `overwrite` is false, or its folder does not exist.
     """
-    target = _checked_target(path, overwrite=overwrite)
+    target = check_output(path, overwrite=overwrite)
     temporary = _temporary(target)
     try:
         yield temporary
@@ -52,12 +54,14 @@ def output_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[P
     new one is whole.
 
     Raises:
-        FileError: `path` exists and `overwrite` is false, or its parent does not exist.
+        FileError: `path` exists and `overwrite` is false or it holds no model, or its parent does not exist.
     """
-    target = _checked_target(path, overwrite=overwrite)
+    target = check_output(path, overwrite=overwrite)
+    if target.exists() and not any((target / name).is_file() for name in OWN):
+        raise FileError(f"{target} is no model or base directory, so it is not overwritten; choose another name")
     temporary, old = _temporary(target), target.with_name(f".{target.name}.{os.getpid()}.old")
-    temporary.mkdir()
     try:
+        temporary.mkdir()
         yield temporary
         for file in temporary.rglob("*"):
             _sync(file)
@@ -137,14 +141,17 @@ def metadata_entry(schema: pa.Schema, key: str) -> str | None:
     return None if value is None else value.decode()
 
 
-def _checked_target(path: str | Path, *, overwrite: bool) -> Path:
-    target = Path(path)
+def check_output(path: str | Path, *, overwrite: bool) -> Path:
+    """Refuse an output that cannot be written, before any work is done for it; gives the absolute path.
+
+    Raises:
+        FileError: It exists and `overwrite` is false, or its folder does not exist.
+    """
+    target = Path(path).resolve()
     if target.exists() and not overwrite:
         raise FileError(f"{target} exists; choose another name or pass --overwrite (overwrite=True)")
-    if not target.absolute().parent.is_dir():
-        raise FileError(
-            f"{target} cannot be written: the folder {target.absolute().parent} does not exist; make it first"
-        )
+    if not target.parent.is_dir():
+        raise FileError(f"{target} cannot be written: the folder {target.parent} does not exist; make it first")
     return target
 
 

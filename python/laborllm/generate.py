@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
+from transformers import GenerationConfig
 
 from laborllm.errors import PanelError
 from laborllm.panel import Panel
@@ -90,7 +92,8 @@ def decode(scorer: TitleScorer, panel: Panel, *, beams: int = 1, samples: int = 
     Args:
         scorer: The model, its tokenizer and the titles.
         panel: Its target rows are predicted.
-        beams: Width of beam search; 1 is greedy. Neither finds the most probable title for certain.
+        beams: Width of beam search under the `masked` law; 1 is greedy. A narrow beam can miss its most probable
+            title; one as wide as there are titles cannot.
         samples: If positive, this many draws per history from the `masked` law, which is not P(title): masking
             renormalises at every token.
         seed: Of the draws.
@@ -100,25 +103,40 @@ def decode(scorer: TitleScorer, panel: Panel, *, beams: int = 1, samples: int = 
     trie, stop = scorer.units.trie, scorer.model.config.eos_token_id
     stop = stop[0] if isinstance(stop, list) else stop
     stop = scorer.units.ids[0][-1] if stop is None else stop
+    sampling = {"do_sample": True, "top_k": 0, "num_return_sequences": samples}
+    search = {"num_beams": beams, "length_penalty": 0.0}
+    plain = GenerationConfig(
+        max_new_tokens=scorer.units.longest,
+        renormalize_logits=True,
+        pad_token_id=stop,
+        eos_token_id=stop,
+        **(sampling if samples else search),
+    )
     for text in range(len(windows)):
         for row in range(int(windows.fresh[text]), int(windows.stop[text])):
             if not panel.targets[row]:
                 continue
             prompt = tokens.text(text)[: tokens.starts[tokens.rows[text] + row - windows.first[text]]]
             ids = torch.from_numpy(prompt.astype(np.int64))[None].to(scorer.model.device)
-            output = scorer.model.generate(
+            output = _generate(
+                scorer.model,
                 input_ids=ids,
                 attention_mask=torch.ones_like(ids),
-                max_new_tokens=scorer.units.longest,
                 prefix_allowed_tokens_fn=allowed_tokens(trie, len(prompt), stop=stop),
-                do_sample=samples > 0,
-                num_beams=1 if samples else beams,
-                num_return_sequences=max(1, samples),
-                pad_token_id=stop,
-                **({"top_k": 0, "top_p": 1.0, "temperature": 1.0} if samples else {}),
+                generation_config=plain,
             )
             for sequence in output[:, len(prompt) :].tolist():
                 yield _decoded(scorer, panel, row, prompt, sequence)
+
+
+def _generate(model: Any, **arguments: Any) -> torch.Tensor:
+    """Generate without what the base's own generation configuration adds: a penalty there would change the law."""
+    configured, model.generation_config = model.generation_config, GenerationConfig()
+    try:
+        output: torch.Tensor = model.generate(**arguments)
+    finally:
+        model.generation_config = configured
+    return output
 
 
 def _decoded(scorer: TitleScorer, panel: Panel, row: int, prompt: np.ndarray, sequence: list[int]) -> Decoded:

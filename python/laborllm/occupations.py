@@ -78,13 +78,19 @@ class Occupations:
         `status` may be absent: every state is then taken as employed.
         """
         table = data if isinstance(data, pa.Table) else pa.table(data)
+        if len(set(table.column_names)) < len(table.column_names):
+            raise OccupationsError(f"{source} names a column twice: {', '.join(table.column_names)}; rename one")
         for name in ("code", "title"):
             if name not in table.column_names:
                 raise OccupationsError(f"{source} has no column {name!r}; present are {', '.join(table.column_names)}")
             if table[name].null_count:
                 raise OccupationsError(f"the column {name!r} of {source} holds nulls; every state needs a {name}")
-        titles = table["title"].cast(pa.large_string()).to_pylist()
-        status = table["status"].cast(pa.large_string()).to_pylist() if "status" in table.column_names else None
+        try:
+            titles = table["title"].cast(pa.large_string()).to_pylist()
+            status = table["status"].cast(pa.large_string()).to_pylist() if "status" in table.column_names else None
+        except pa.ArrowException as error:
+            reason = " ".join(str(error).split())
+            raise OccupationsError(f"{source} holds text that is no UTF-8 ({reason}); save it as UTF-8") from error
         return cls(
             codes=tuple(str(code) for code in table["code"].to_pylist()),
             titles=tuple(titles),

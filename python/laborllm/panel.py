@@ -233,6 +233,23 @@ class Panel:
         last = np.maximum.reduceat(np.where(targets, rows, -1), self.starts[:-1])
         return self._keep(rows <= last[self.workers()], targets)
 
+    def refuse_held_out_history(self) -> None:
+        """Refuse rows of the splits `val` and `test` in the history of the rows to be fitted on.
+
+        Raises:
+            PanelError: There is such a row, as where rows and not workers or years were divided; the worker is named.
+        """
+        if self.targets.all() or "split" not in self.table.column_names:
+            return
+        held_out = pc.is_in(self.column("split").cast(pa.large_string()), pa.array(["val", "test"], pa.large_string()))
+        bad = np.flatnonzero(~self.targets & held_out.to_numpy(zero_copy_only=False))
+        if len(bad):
+            worker = self.column("worker_id")[int(bad[0])].as_py()
+            raise PanelError(
+                f"worker {worker} has a held-out row in {self.years()[bad[0]]} before a row to be fitted on; split by "
+                "worker (laborllm split) or by year"
+            )
+
     def with_split(self, fractions: Mapping[str, float], *, seed: int = 0, unit: str = "worker_id") -> Panel:
         """Add or replace the column `split`, drawn by worker (or by the value of the column `unit`).
 
@@ -248,7 +265,7 @@ class Panel:
             PanelError: Shares that are negative or do not sum to 1, a unit that is absent, null or changes in a worker.
         """
         names, shares = list(fractions), list(fractions.values())
-        if not names or min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
+        if not names or not min(shares) >= 0 or not abs(sum(shares) - 1) <= 1e-9:
             raise PanelError(
                 f"the shares {dict(fractions)} do not sum to 1 or one is negative; give one share per split"
             )

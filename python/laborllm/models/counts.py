@@ -120,6 +120,7 @@ class CountModel(ABC):
         """
         if train.occupations.hash != val.occupations.hash:
             raise ModelError("train and val have different occupations; read both with one list")
+        train.refuse_held_out_history()
         counts, held_out = _count(train, weighted=weighted), _count(val, weighted=weighted)
         if counts.first.sum() + counts.values.sum() <= 0:
             raise ModelError(

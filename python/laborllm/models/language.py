@@ -25,12 +25,14 @@ from laborllm.windows import training_windows
 try:
     import torch
     from peft import LoraConfig, PeftModel, get_peft_model
+    from safetensors import SafetensorError
     from transformers import AutoTokenizer
 except ImportError as error:
     raise MissingDependencyError('language models need the train extra: pip install "laborllm[train]"') from error
 
 from laborllm.score import Law, TitleScorer
 from laborllm.train import Epoch, TrainingOptions, fingerprint, load_base, train
+from laborllm.train.base import DTYPES
 from laborllm.train.loop import label_weights
 
 if TYPE_CHECKING:
@@ -63,7 +65,11 @@ class LanguageModel:
         dtype: Literal["float32", "bfloat16", "float64"] = "float32",
         name: str | None = None,
     ) -> None:
-        self.base = str(base)
+        if lora_rank is not None and lora_rank < 1:
+            raise ModelError(f"lora_rank={lora_rank} is no rank; give 1 or more, or None for all weights")
+        if dtype not in DTYPES:
+            raise ModelError(f"unknown dtype {dtype!r}; choose from {', '.join(DTYPES)}")
+        self.base = str(Path(base).resolve() if Path(base).is_dir() else base)
         self.options = options or TrainingOptions()
         self.lora_rank = lora_rank
         self.template = template
@@ -129,6 +135,7 @@ class LanguageModel:
         """
         template = self.template if isinstance(self.template, Template) else Template.load(self.template)
         template = template if template.bound else template.bind(train_panel.table.column_names)
+        train_panel.refuse_held_out_history()
         torch.manual_seed(self.seed)
         model: Any = load_base(self.base, dtype=self.dtype)
         self._fingerprint = fingerprint(self.base)
@@ -148,8 +155,10 @@ class LanguageModel:
         weights = label_weights(tokens, windows, train_panel.targets, row_weights, loss_on=self.options.loss_on)
         texts = scorer.texts(val)
 
+        val_weights = _row_weights(val)[val.targets] if weighted else None
+
         def validate() -> float:
-            return float(-scorer.log_p_observed(val, texts)[0][val.targets].mean())
+            return float(-np.average(scorer.log_p_observed(val, texts)[0][val.targets], weights=val_weights))
 
         self.history = train(model, tokens, weights, self.options, validate=validate, progress=progress)
         self._weights_hash = _weights_hash(model)
@@ -233,7 +242,14 @@ class LanguageModel:
             ModelError: The base is no longer the one that was fine-tuned, or the weights are not those that were saved.
         """
         home = Path(directory)
-        facts = json.loads((home / "laborllm.json").read_text(encoding="utf-8"))
+        try:
+            return cls._load(home, json.loads((home / "laborllm.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+            raise ModelError(f"{home} is no whole language model directory ({reason}); train it anew") from error
+
+    @classmethod
+    def _load(cls, home: Path, facts: dict[str, Any]) -> Self:
         self = cls(
             facts["base"],
             options=TrainingOptions(**facts["options"]),
@@ -250,6 +266,10 @@ class LanguageModel:
         if self.lora_rank is None:
             model = load_base(home / "weights", dtype=self.dtype)
         else:
+            if "@" not in self._fingerprint and not Path(self.base).is_dir():
+                raise ModelError(f"the base of {home}, {self.base}, is no longer there; move it back or train again")
+            if not (home / "adapter" / "adapter_model.safetensors").is_file():
+                raise ModelError(f"{home} holds no adapter (adapter/adapter_model.safetensors); restore or train again")
             if fingerprint(self.base) != self._fingerprint:
                 raise ModelError(f"the base {self.base} has changed since {home} was trained on it; restore or retrain")
             model = PeftModel.from_pretrained(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
 from transformers import (
     AutoConfig,
@@ -125,7 +126,7 @@ def load_base(base: str | Path, *, dtype: str = "float32") -> PreTrainedModel:
     if path.is_dir():
         if not any(path.glob("*.safetensors")):
             raise ModelError(f"the base {path} holds no weights (*.safetensors); pickled weights are not read")
-    elif path.is_absolute() or str(base).startswith((".", "~")) or str(base).count("/") > 1:
+    elif path.exists() or path.is_absolute() or str(base).startswith((".", "~")) or str(base).count("/") > 1:
         raise ModelError(f"there is no base directory {path}; give a directory, a hub name, or make one: laborllm base")
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -135,7 +136,7 @@ def load_base(base: str | Path, *, dtype: str = "float32") -> PreTrainedModel:
             local_files_only=path.is_dir(),
             output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelError(f"the base {base} cannot be loaded ({' '.join(str(error).split())[:200]})") from error
     model: PreTrainedModel
     model, report = loaded

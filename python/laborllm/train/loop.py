@@ -43,6 +43,12 @@ class TrainingOptions:
     clip: float = 1.0
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        """Check the numbers once."""
+        for name, least in (("epochs", 0), ("learning_rate", 0), ("batch_size", 1), ("seed", 0)):
+            if not getattr(self, name) >= least:
+                raise ModelError(f"{name}={getattr(self, name)} is out of range; give {least} or more")
+
 
 @dataclass(frozen=True)
 class Epoch:
