@@ -18,11 +18,11 @@ from laborllm.occupations import Occupations
 from laborllm.panel import Panel
 from laborllm.resume import Template, render
 from laborllm.synth import MarkovWorld
-from laborllm.tokens import Tokens, encode, title_units
+from laborllm.tokens import TitleUnits, Tokens, encode, title_units
 from laborllm.train import Schedule, TrainingOptions, load_base, make_base, train
 from laborllm.train.loop import label_weights
 from laborllm.train.loss import weighted_loss
-from laborllm.windows import training_windows, whole_careers
+from laborllm.windows import Windows, training_windows, whole_careers
 from tests.models import byte_level
 from tests.samples import HARD_TITLES, careers
 
@@ -106,19 +106,29 @@ def test_rows_that_are_no_targets_carry_no_label(panel):
         assert all(f"\n{year} (" not in f"\n{text}" for year in years[a : b - 1])
 
 
-@pytest.mark.parametrize("limit", [90, 120, 200])
-def test_a_career_longer_than_the_window_becomes_texts_in_which_each_title_is_a_label_once(limit):
-    table = careers(HARD_TITLES, workers=5, years=20)
-    panel = Panel.from_arrow(table, occupations=Occupations.from_titles(HARD_TITLES), dataset="TEST")
+def long_careers(titles: tuple[str, ...], *, workers: int = 5, years: int = 20) -> Panel:
+    table = careers(titles, workers=workers, years=years)
+    return Panel.from_arrow(table, occupations=Occupations.from_titles(titles), dataset="TEST")
+
+
+def windowed(panel: Panel, *, limit: int, texts: list[str] | None = None) -> tuple[Windows, Tokens, TitleUnits]:
+    """The training texts under a window, by a tokenizer of the panel's resumes or of other texts."""
     template = TEMPLATE.bind(panel.table.column_names)
-    texts = render(panel, template).read_all()
-    tokenizer = byte_level(texts["resume"].to_pylist())
+    tokenizer = byte_level(texts or render(panel, template).read_all()["resume"].to_pylist())
     units = title_units(tokenizer, panel.occupations, template)
 
-    def encode_windows(first, stop):
+    def encoded(first: np.ndarray, stop: np.ndarray) -> Tokens:
         return encode(render(panel, template, windows=(first, stop)), tokenizer, units=units)
 
-    windows, tokens = training_windows(panel, encode(texts, tokenizer, units=units), encode_windows, limit=limit)
+    whole = encoded(panel.starts[:-1], panel.starts[1:])
+    windows, tokens = training_windows(panel, whole, encoded, limit=limit)
+    return windows, tokens, units
+
+
+@pytest.mark.parametrize("limit", [90, 120, 200])
+def test_a_career_longer_than_the_window_becomes_texts_in_which_each_title_is_a_label_once(limit):
+    panel = long_careers(HARD_TITLES)
+    windows, tokens, units = windowed(panel, limit=limit)
     fresh = np.concatenate([np.arange(a, b) for a, b in zip(windows.fresh, windows.stop, strict=True)])
     assert fresh.tolist() == list(range(panel.num_rows))
     assert tokens.lengths.max() <= limit
@@ -305,17 +315,7 @@ def test_the_rate_of_every_step_follows_the_schedule(base, panel, monkeypatch):
 
 
 def test_later_windows_of_a_career_show_half_a_window_of_history_give_or_take_a_row():
-    table = careers(HARD_TITLES, workers=5, years=20)
-    panel = Panel.from_arrow(table, occupations=Occupations.from_titles(HARD_TITLES), dataset="TEST")
-    template = TEMPLATE.bind(panel.table.column_names)
-    texts = render(panel, template).read_all()
-    tokenizer = byte_level(texts["resume"].to_pylist())
-    units = title_units(tokenizer, panel.occupations, template)
-
-    def encode_windows(first, stop):
-        return encode(render(panel, template, windows=(first, stop)), tokenizer, units=units)
-
-    windows, tokens = training_windows(panel, encode(texts, tokenizer, units=units), encode_windows, limit=200)
+    windows, tokens, _ = windowed(long_careers(HARD_TITLES), limit=200)
     later, shown = windows.dropped > 0, windows.fresh - windows.first
     assert later.any()
     assert (shown[later] > 0).all()
@@ -346,18 +346,8 @@ def test_the_weights_kept_are_those_of_the_epoch_that_measured_lowest(base, pane
 @pytest.mark.parametrize("limit", range(160, 330, 6))
 def test_a_window_is_refused_only_where_one_row_does_not_fit(limit):
     titles = ("Cooks " + "x9 " * 18 + "a", "Clerks " + "y7 " * 18 + "b")
-    panel = Panel.from_arrow(
-        careers(titles, workers=4, years=8), occupations=Occupations.from_titles(titles), dataset="TEST"
-    )
-    template = TEMPLATE.bind(panel.table.column_names)
-    tokenizer = byte_level([template.header + "1984 (college): 0123456789 xyab"])
-    units = title_units(tokenizer, panel.occupations, template)
-
-    def encode_windows(first, stop):
-        return encode(render(panel, template, windows=(first, stop)), tokenizer, units=units)
-
-    whole = encode(render(panel, template), tokenizer, units=units)
-    windows, tokens = training_windows(panel, whole, encode_windows, limit=limit)
+    panel = long_careers(titles, workers=4, years=8)
+    windows, tokens, _ = windowed(panel, limit=limit, texts=[TEMPLATE.header + "1984 (college): 0123456789 xyab"])
     assert tokens.lengths.max() <= limit
     fresh = np.concatenate([np.arange(a, b) for a, b in zip(windows.fresh, windows.stop, strict=True)])
     assert fresh.tolist() == list(range(panel.num_rows))

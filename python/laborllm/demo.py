@@ -19,6 +19,7 @@ import pyarrow.csv
 
 from laborllm.errors import FileError, MissingDependencyError
 from laborllm.evaluate import Evaluation, evaluate
+from laborllm.files import check_output
 from laborllm.occupations import Occupations
 from laborllm.panel import Panel
 from laborllm.predictions import Predictions
@@ -118,10 +119,11 @@ def run(
     from laborllm.models.language import LanguageModel
     from laborllm.train import TrainingOptions, make_base
 
-    home = Path(directory)
-    if home.exists() and not overwrite:
-        raise FileError(f"{home} exists; choose another folder with -o or pass --overwrite")
-    home.mkdir(parents=True, exist_ok=True)
+    home = check_output(directory, overwrite=overwrite)
+    try:
+        home.mkdir(exist_ok=True)
+    except OSError as error:
+        raise FileError(f"the folder {home} cannot be made ({error}); choose another with -o") from error
     panel = wage_panel()
     train, val, test = (panel.part(name) for name in ("train", "val", "test"))
     say(f"{train.num_workers} workers to fit on, {val.num_workers} to choose on, {test.num_workers} to report on")
