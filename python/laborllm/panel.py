@@ -279,6 +279,26 @@ class Panel:
             table = self.table.append_column("split", column)
         return replace(self, table=table)
 
+    def row_weights(self, rows: np.ndarray) -> np.ndarray:
+        """The column `weight` of these rows, float64, in their order.
+
+        Raises:
+            PanelError: No such column, one without numbers, or a weight that is null, infinite or negative.
+        """
+        column = self.column("weight")
+        if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
+            raise PanelError(f"the column 'weight' holds {column.type}; cast it to numbers")
+        weights: np.ndarray = column.cast(pa.float64()).to_numpy(zero_copy_only=False)[rows]
+        bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+        if bad.size:
+            row = int(rows[bad[0]])
+            worker, year = (self.column(name)[row].as_py() for name in ("worker_id", "year"))
+            raise PanelError(
+                f"the weight of worker {worker} in {year} (row {row}) is {weights[bad[0]]} ({bad.size} such rows); "
+                "weights are numbers from zero up, null is none"
+            )
+        return weights
+
     def with_targets(self, targets: np.ndarray) -> Panel:
         """Choose the rows to be predicted, bool (N,); every row stays."""
         if targets.shape != (self.num_rows,) or targets.dtype != bool:

@@ -18,10 +18,9 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from laborllm.errors import ModelError, PanelError
+from laborllm.errors import ModelError
 from laborllm.files import output_directory, read_parquet, write_parquet
 from laborllm.models.pairs import Floats, Integers, PairCounts
 from laborllm.occupations import Occupations
@@ -420,21 +419,5 @@ def _positive(name: str, value: float | None) -> float | None:
 
 def _count(panel: Panel, *, weighted: bool) -> PairCounts:
     rows = panel.transitions()
-    weights = _row_weights(panel, rows.row) if weighted else None
+    weights = panel.row_weights(rows.row) if weighted else None
     return PairCounts.of(rows.previous, rows.occupation, num_titles=len(panel.occupations), weights=weights)
-
-
-def _row_weights(panel: Panel, rows: NDArray[np.int64]) -> Floats:
-    column = panel.column("weight")
-    if not (pa.types.is_integer(column.type) or pa.types.is_floating(column.type)):
-        raise PanelError(f"the column 'weight' holds {column.type}; cast it to numbers")
-    weights: Floats = column.cast(pa.float64()).to_numpy(zero_copy_only=False)[rows]
-    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
-    if bad.size:
-        row = int(rows[bad[0]])
-        worker, year = (panel.column(name)[row].as_py() for name in ("worker_id", "year"))
-        raise PanelError(
-            f"the weight of worker {worker} in {year} (row {row}) is {weights[bad[0]]} ({bad.size} such rows); "
-            "weights are numbers from zero up, null is none"
-        )
-    return weights

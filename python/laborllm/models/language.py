@@ -148,14 +148,17 @@ class LanguageModel:
         self._adopt(model, train_panel.occupations, template)
         self._datasets = train_panel.datasets
         scorer = self.scorer
-        row_weights = _row_weights(train_panel) if weighted else None
+        row_weights = None
+        if weighted:
+            row_weights = np.zeros(train_panel.num_rows)
+            row_weights[train_panel.targets] = train_panel.row_weights(np.flatnonzero(train_panel.targets))
         windows, tokens = training_windows(
             train_panel, self._encode(train_panel), lambda a, b: self._encode(train_panel, (a, b)), limit=scorer.window
         )
         weights = label_weights(tokens, windows, train_panel.targets, row_weights, loss_on=self.options.loss_on)
         texts = scorer.texts(val)
 
-        val_weights = _row_weights(val)[val.targets] if weighted else None
+        val_weights = val.row_weights(np.flatnonzero(val.targets)) if weighted else None
 
         def validate() -> float:
             return float(-np.average(scorer.log_p_observed(val, texts)[0][val.targets], weights=val_weights))
@@ -305,12 +308,3 @@ def _weights_hash(model: PreTrainedModel) -> str:
             digest.update(name.encode())
             digest.update(parameter.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def _row_weights(panel: Panel) -> np.ndarray:
-    if "weight" not in panel.table.column_names:
-        raise ModelError("weighted=True needs a column `weight` in the panel")
-    weights: np.ndarray = panel.column("weight").to_numpy(zero_copy_only=False).astype(np.float32)
-    if not np.isfinite(weights).all() or (weights < 0).any():
-        raise ModelError("the panel's weights hold a null or a negative value; repair or drop those rows")
-    return weights
