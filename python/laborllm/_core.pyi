@@ -3,7 +3,17 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, final
 
-__all__ = ["TitleTrie", "bind_template", "check_panel", "render", "strip_template", "template_fields"]
+__all__ = [
+    "Batches",
+    "Pieces",
+    "TitleTrie",
+    "bind_template",
+    "check_panel",
+    "draws",
+    "render",
+    "strip_template",
+    "template_fields",
+]
 
 class _Stream(Protocol):
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
@@ -23,19 +33,48 @@ def check_panel(
 def bind_template(header: str, row: str, end: str, columns: Sequence[str]) -> list[str]: ...
 def strip_template(header: str, row: str, end: str, fields: Sequence[str]) -> list[str]: ...
 def template_fields(header: str, row: str, end: str) -> tuple[list[str], list[str], bool]: ...
+def draws(panel: _Stream, starts: _Array, tag: str) -> Any: ...
+
+_Texts = tuple[str, str, str, Mapping[str, str], str]
+
 def render(
     panel: _Stream,
     *,
-    header: str,
-    row: str,
-    end: str,
-    missing: Mapping[str, str],
-    education: str,
-    complete: _Array | None,
+    template: _Texts,
+    starts: _Array,
+    complete: _Array,
     windows: tuple[_Array, _Array] | None,
     metadata: Mapping[str, str],
     batch_bytes: int,
-) -> Any: ...
+) -> Batches: ...
+@final
+class Batches:
+    @property
+    def schema(self) -> Any: ...
+    def __iter__(self) -> Batches: ...
+    def __next__(self) -> Any: ...
+
+@final
+class Pieces:
+    def __new__(
+        cls,
+        data: _Stream,
+        *,
+        codes: Sequence[str],
+        titles: Sequence[str],
+        dataset: str | None,
+        columns: Sequence[tuple[str, str]],
+        drop_null_occupations: bool,
+        shard: tuple[int, int] | None,
+        piece_rows: int,
+    ) -> Pieces: ...
+    @property
+    def schema(self) -> Any: ...
+    @property
+    def report(self) -> tuple[int, int, dict[str, int], int]: ...
+    def __iter__(self) -> Pieces: ...
+    def __next__(self) -> tuple[Any, Any]: ...
+    def render(self, template: _Texts, metadata: Mapping[str, str], batch_bytes: int) -> Batches: ...
 
 @final
 class TitleTrie:

@@ -8,6 +8,7 @@ import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
 from typing import Any, Self
@@ -17,10 +18,11 @@ import pyarrow as pa
 
 from laborllm import _core
 from laborllm.errors import PanelError, TemplateError
+from laborllm.occupations import Occupations
 from laborllm.panel import Panel
 
-BATCH_BYTES = 8 << 20
-"""Text per batch of resumes; a batch ends with the career that passes it."""
+BATCH_BYTES = 2 << 20
+"""Text per batch of resumes, about: as much as the caches near a core hold, so that printing does not wait for them."""
 
 _ALWAYS_KNOWN = ("title", "year", "dataset", "worker_id")
 
@@ -145,6 +147,11 @@ class Template:
             raise TemplateError("a template has a hash once it is bound to a panel's columns; call bind first")
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
+    @property
+    def texts(self) -> tuple[str, str, str, dict[str, str], str]:
+        """What the core reads: header, row, end, the missing words, and whose education stands before a title."""
+        return self.header, self.row, self.end, dict(self.missing), self.education
+
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no spaces, characters as they are."""
         return json.dumps(asdict(self), sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -153,7 +160,7 @@ class Template:
 def render(
     panel: Panel, template: Template, *, windows: tuple[np.ndarray, np.ndarray] | None = None
 ) -> pa.RecordBatchReader:
-    """Print every worker's career, in panel order, in batches of about 8 MB of text, on all cores.
+    """Print every worker's career, in panel order, in batches of about 2 MB of text, on all cores.
 
     Args:
         panel: Whole careers end in the template's end; one cut short by `Panel.part` does not.
@@ -171,24 +178,30 @@ def render(
         PanelError: A window that is no range of rows of one worker.
     """
     bound = template.bind(panel.table.column_names)
-    described = json.dumps({**json.loads(bound.to_json()), "hash": bound.hash}, sort_keys=True, ensure_ascii=False)
-    stream = _core.render(
+    batches = _core.render(
         panel.table,
-        header=bound.header,
-        row=bound.row,
-        end=bound.end,
-        missing=dict(bound.missing),
-        education=bound.education,
+        template=bound.texts,
+        starts=pa.array(panel.starts),
         complete=pa.array(panel.complete),
         windows=None if windows is None else (_rows(windows[0]), _rows(windows[1])),
-        metadata={
-            "laborllm.template": described,
-            "laborllm.occupations": panel.occupations.hash,
-            "laborllm.version": metadata.version("laborllm"),
-        },
+        metadata=_metadata(bound, panel.occupations),
         batch_bytes=BATCH_BYTES,
     )
-    return pa.RecordBatchReader.from_stream(stream)
+    return pa.RecordBatchReader.from_batches(pa.schema(batches.schema), map(pa.record_batch, batches))
+
+
+@cache
+def _version() -> str:
+    return metadata.version("laborllm")
+
+
+def _metadata(bound: Template, occupations: Occupations) -> dict[str, str]:
+    described = json.dumps({**json.loads(bound.to_json()), "hash": bound.hash}, sort_keys=True, ensure_ascii=False)
+    return {
+        "laborllm.template": described,
+        "laborllm.occupations": occupations.hash,
+        "laborllm.version": _version(),
+    }
 
 
 def render_plain(

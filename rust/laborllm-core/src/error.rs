@@ -158,6 +158,26 @@ pub enum Error {
         /// Both rows, ascending.
         rows: [u64; 2],
     },
+    /// A stream whose workers do not ascend.
+    #[error(
+        "worker {worker} in row {row} (counted from 0) comes after worker {previous}; a stream that is read once must have its datasets and ids in ascending order: sort it, or write it to a file, whose rows may stand in any order"
+    )]
+    Falls {
+        /// The worker that comes too late.
+        worker: String,
+        /// The worker of the row above.
+        previous: String,
+        /// The first row of the fall.
+        row: u64,
+    },
+    /// A stream that broke off.
+    #[error("the stream of rows broke off after row {rows}: {reason}")]
+    Source {
+        /// Rows that came before.
+        rows: u64,
+        /// The words of whoever gave the rows.
+        reason: String,
+    },
     /// A fixed field that changes.
     #[error("the {column} of worker {worker} changes from '{}' in {} to '{}' in {} (rows {} and {}, counted from 0); it is fixed: correct one of them", .values[0], .years[0], .values[1], .years[1], .rows[0], .rows[1])]
     FixedChanges {
@@ -329,6 +349,24 @@ impl Error {
             | Self::TrieSize { .. } => Kind::Trie,
             _ => Kind::Panel,
         }
+    }
+
+    /// The same where its rows are counted from a row further up.
+    pub(crate) fn shifted(mut self, by: u64) -> Self {
+        match &mut self {
+            Self::TwoTags { row, .. }
+            | Self::NullKey { row, .. }
+            | Self::YearRange { row, .. }
+            | Self::NullOccupation { row, .. }
+            | Self::UnknownState { row, .. }
+            | Self::DigitState { row, .. }
+            | Self::Falls { row, .. } => *row += by,
+            Self::RepeatedYear { rows, .. } | Self::FixedChanges { rows, .. } => {
+                rows.iter_mut().for_each(|row| *row += by);
+            }
+            _ => {}
+        }
+        self
     }
 
     /// Arrow's complaint about one column.

@@ -1,348 +1,189 @@
-//! A template part as tables of fragments: one per field, holding the literal before it and each of its values.
+//! Tables of fragments, and the copy that printing consists of.
 
-use std::collections::HashMap;
+use crate::pool::Printable;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Int32Type, Int64Type};
-use arrow_array::{Array, ArrayRef, DictionaryArray, RecordBatch};
-use arrow_cast::cast;
-use arrow_schema::{ArrowError, DataType};
-use rayon::prelude::*;
-
-use crate::columns::{factorise, is_integer, is_text};
-use crate::template::Piece;
-use crate::{Error, Result};
-
-/// Bytes copied at once; every fragment is padded to a multiple of it.
-const STRIDE: usize = 32;
-/// What a buffer for [`Fragments::print`] needs beyond its text.
-pub(crate) const SLACK: usize = STRIDE;
-/// Adjoining fields are printed as one where they have at most this many pairs of values.
-const FUSED: usize = 4096;
-
-/// Where a title stands in the text, in bytes.
-pub(crate) type Span = (usize, usize);
-
-/// Pieces that a row of a panel is printed from, in order.
+/// The fragments of one segment, one per code.
+///
+/// A fragment's first N elements lie beside its length, so that the usual one is copied by one look-up, without a call
+/// and without a loop; what is longer lies apart.
 #[derive(Debug)]
-pub(crate) struct Fragments {
-    fields: Vec<FieldTable>,
-    /// Code of every row, field by field.
-    codes: Vec<Vec<u32>>,
-    title: Option<usize>,
+pub(crate) struct Table<T, const N: usize> {
+    heads: Vec<Head<T, N>>,
+    lengths: Vec<u32>,
+    /// Whole fragments that are longer than N, by code.
+    long: Vec<Vec<T>>,
+    /// No fragment is longer than N / 2.
+    short: bool,
 }
 
-/// `literal before the field + value` for each value, the one of null last; the text after the last
-/// field ends all of its values.
-#[derive(Debug)]
-struct FieldTable {
-    name: String,
-    bytes: Vec<u8>,
-    /// Start in `bytes` and length of each fragment.
-    slots: Vec<(usize, usize)>,
-    /// Bytes before and after the value itself.
+#[derive(Debug, Clone, Copy)]
+struct Head<T, const N: usize> {
+    elements: [T; N],
+    length: u32,
+}
+
+impl<T: Printable, const N: usize> Table<T, N> {
+    pub fn new(fragments: impl IntoIterator<Item = Vec<T>>) -> Self {
+        let (mut heads, mut long) = (Vec::new(), Vec::new());
+        for fragment in fragments {
+            let mut elements = [T::default(); N];
+            let some = fragment.len().min(N);
+            elements[..some].copy_from_slice(&fragment[..some]);
+            heads.push(Head {
+                elements,
+                length: fragment.len() as u32,
+            });
+            long.push(if fragment.len() > N {
+                fragment
+            } else {
+                Vec::new()
+            });
+        }
+        let lengths: Vec<u32> = heads.iter().map(|head: &Head<T, N>| head.length).collect();
+        let short = lengths.iter().all(|&length| length as usize <= N / 2);
+        Self {
+            heads,
+            lengths,
+            long,
+            short,
+        }
+    }
+
+    /// Elements of the fragments with these codes.
+    pub fn length(&self, codes: &[u32]) -> usize {
+        let lengths = codes
+            .iter()
+            .map(|&code| self.lengths[code as usize] as usize);
+        lengths.sum()
+    }
+
+    /// Copy a fragment to `out[at..]` and return where it ends.
+    ///
+    /// N elements are written where `out` has room for them, so what stands behind the fragment is lost: print in
+    /// order. Nothing is written behind `out`.
+    #[inline(always)]
+    fn put(&self, code: u32, out: &mut [T], at: usize) -> usize {
+        let head = &self.heads[code as usize];
+        let end = at + head.length as usize;
+        match out.get_mut(at..at + N) {
+            Some(to) if self.short => to[..N / 2].copy_from_slice(&head.elements[..N / 2]),
+            Some(to) if head.length as usize <= N => to.copy_from_slice(&head.elements),
+            _ => self.put_exactly(code, &mut out[at..end]),
+        }
+        end
+    }
+
+    #[cold]
+    fn put_exactly(&self, code: u32, out: &mut [T]) {
+        let (head, long) = (&self.heads[code as usize], &self.long[code as usize]);
+        let short = long.is_empty();
+        out.copy_from_slice(if short {
+            &head.elements[..out.len()]
+        } else {
+            long
+        });
+    }
+}
+
+/// Where texts are printed to.
+pub(crate) struct Places<'a, T: Printable> {
+    pub values: &'a mut [T],
+    /// Span of each title, one per row.
+    pub starts: &'a mut [T::Place],
+    pub stops: &'a mut [T::Place],
+    /// Where each text ends.
+    pub ends: &'a mut [i64],
+}
+
+impl<'a, T: Printable> Places<'a, T> {
+    /// Hand out the first places.
+    pub fn split_off(&mut self, length: usize, rows: usize, texts: usize) -> Self {
+        Self {
+            values: split_off(&mut self.values, length),
+            starts: split_off(&mut self.starts, rows),
+            stops: split_off(&mut self.stops, rows),
+            ends: split_off(&mut self.ends, texts),
+        }
+    }
+}
+
+fn split_off<'a, T>(slice: &mut &'a mut [T], at: usize) -> &'a mut [T] {
+    let (first, rest) = std::mem::take(slice).split_at_mut(at);
+    *slice = rest;
+    first
+}
+
+/// The place that is printed next.
+pub(crate) struct Cursor<'a, T: Printable> {
+    places: Places<'a, T>,
+    at: usize,
+    /// Start of the open text, number of rows and of texts so far.
+    text: usize,
+    rows: usize,
+    texts: usize,
+    base: usize,
     around: (usize, usize),
 }
 
-impl FieldTable {
-    fn new(name: &str, lead: &str, values: &[String], tail: &str) -> Self {
-        let mut table = Self::empty(name, (lead.len(), tail.len()));
-        for value in values {
-            table.push(&[lead.as_bytes(), value.as_bytes(), tail.as_bytes()]);
-        }
-        table
-    }
-
-    fn empty(name: &str, around: (usize, usize)) -> Self {
+impl<'a, T: Printable> Cursor<'a, T> {
+    /// `base` is where the first place stands in the batch, `around` the elements of a title's fragment before and
+    /// behind its span.
+    pub fn new(places: Places<'a, T>, base: usize, around: (usize, usize)) -> Self {
         Self {
-            name: name.to_owned(),
-            bytes: Vec::new(),
-            slots: Vec::new(),
+            places,
+            at: 0,
+            text: 0,
+            rows: 0,
+            texts: 0,
+            base,
             around,
         }
     }
 
-    fn push(&mut self, parts: &[&[u8]]) {
-        let start = self.bytes.len();
-        for part in parts {
-            self.bytes.extend_from_slice(part);
-        }
-        self.slots.push((start, self.bytes.len() - start));
-        self.bytes
-            .resize(self.bytes.len().next_multiple_of(STRIDE), 0);
+    #[inline(always)]
+    pub fn put<const N: usize>(&mut self, table: &Table<T, N>, code: u32) {
+        self.at = table.put(code, self.places.values, self.at);
     }
 
-    fn text(&self, code: usize) -> &[u8] {
-        let (start, length) = self.slots[code];
-        &self.bytes[start..start + length]
+    #[inline(always)]
+    pub fn put_title<const N: usize>(&mut self, table: &Table<T, N>, code: u32) {
+        self.places.starts[self.rows] = T::place(self.at + self.around.0 - self.text);
+        self.put(table, code);
+        self.places.stops[self.rows] = T::place(self.at - self.around.1 - self.text);
+        self.rows += 1;
     }
 
-    fn null(&self) -> u32 {
-        self.slots.len() as u32 - 1
-    }
-
-    /// One table for two fields that follow each other; a pair has the code `left * width + right`.
-    fn fused(&self, right: &Self) -> Self {
-        let mut table = Self::empty("", (0, 0));
-        for left in 0..self.slots.len() {
-            for code in 0..right.slots.len() {
-                table.push(&[self.text(left), right.text(code)]);
-            }
-        }
-        table
-    }
-}
-
-impl Fragments {
-    /// Tables for the fields of bound pieces, from the columns of a checked panel. Text without any
-    /// field is the one value of a field without a name.
-    pub fn new(
-        pieces: &[Piece],
-        batch: &RecordBatch,
-        missing: &HashMap<String, String>,
-    ) -> Result<Self> {
-        let (names, leads) = split(pieces)?;
-        let (last, tail) = (names.len().saturating_sub(1), leads[names.len()].as_str());
-        let (mut fields, mut codes) = (Vec::new(), Vec::new());
-        for (position, name) in names.iter().enumerate() {
-            let (code, values) = worded(name, batch, missing)?;
-            let tail = if position == last { tail } else { "" };
-            fields.push(FieldTable::new(name, &leads[position], &values, tail));
-            codes.push(code);
-        }
-        if names.is_empty() {
-            fields.push(FieldTable::new("", "", &[tail.to_owned()], ""));
-            codes.push(vec![0; batch.num_rows()]);
-        }
-        let title = names.iter().position(|&name| name == "title");
-        Ok(Self {
-            fields,
-            codes,
-            title,
-        })
-    }
-
-    /// Before the title, every row shows this field's value of the row before it; the first row of
-    /// each worker shows the missing word.
-    pub fn lag(&mut self, name: &str, starts: &[i64]) {
-        let before = self.title.unwrap_or(0);
-        for (field, codes) in self.fields.iter().zip(&mut self.codes).take(before) {
-            if field.name == name {
-                let many = codes.len().min(1);
-                codes.rotate_right(many);
-                for &start in &starts[..starts.len() - 1] {
-                    codes[start as usize] = field.null();
-                }
-            }
-        }
-    }
-
-    /// Print adjoining fields of few values as one; the title stays alone.
-    pub fn fuse(mut self) -> Self {
-        let mut position = 0;
-        while position + 1 < self.fields.len() {
-            let (left, right) = (&self.fields[position], &self.fields[position + 1]);
-            let width = right.slots.len();
-            let titled = self
-                .title
-                .is_some_and(|title| title == position || title == position + 1);
-            if titled || left.slots.len() * width > FUSED {
-                position += 1;
-                continue;
-            }
-            self.fields[position] = left.fused(right);
-            self.fields.remove(position + 1);
-            let right = self.codes.remove(position + 1);
-            let pairs = self.codes[position].par_iter_mut().zip(&right);
-            pairs.for_each(|(left, right)| *left = *left * width as u32 + right);
-            self.title = self
-                .title
-                .map(|title| title - usize::from(title > position));
-        }
-        self
-    }
-
-    /// Bytes that a row takes.
-    pub fn length(&self, row: usize) -> usize {
-        let fields = self.fields.iter().zip(&self.codes);
-        fields
-            .map(|(field, codes)| field.slots[codes[row] as usize].1)
-            .sum()
-    }
-
-    /// Write a row at `at`, which moves behind it, and return the span of its title.
-    ///
-    /// Whole strides are written: up to [`SLACK`] bytes behind the row are overwritten, so rows are
-    /// written in order into a buffer that has as much room behind its text.
-    pub fn print(&self, row: usize, out: &mut [u8], at: &mut usize) -> Span {
-        let mut span = (0, 0);
-        for (position, (field, codes)) in self.fields.iter().zip(&self.codes).enumerate() {
-            let (start, length) = field.slots[codes[row] as usize];
-            put(&field.bytes[start..], length, &mut out[*at..]);
-            if self.title == Some(position) {
-                span = (*at + field.around.0, *at + length - field.around.1);
-            }
-            *at += length;
-        }
-        span
-    }
-}
-
-/// Names of the fields, and the text before each of them and after the last.
-fn split(pieces: &[Piece]) -> Result<(Vec<&str>, Vec<String>)> {
-    let (mut names, mut leads) = (Vec::new(), vec![String::new()]);
-    for piece in pieces {
-        match piece {
-            Piece::Text(text) => leads[names.len()].push_str(text),
-            Piece::Field(name) => {
-                names.push(name.as_str());
-                leads.push(String::new());
-            }
-            Piece::Optional(_) => {
-                let reason = "holds brackets; bind the template first".to_owned();
-                return Err(Error::RowForm { reason });
-            }
-        }
-    }
-    Ok((names, leads))
-}
-
-/// Copy `length` bytes in whole strides.
-fn put(from: &[u8], length: usize, to: &mut [u8]) {
-    let pairs = from
-        .as_chunks::<STRIDE>()
-        .0
-        .iter()
-        .zip(to.as_chunks_mut::<STRIDE>().0);
-    for (from, to) in pairs.take(length.div_ceil(STRIDE)) {
-        *to = *from;
-    }
-}
-
-/// Code of every row, and the texts that codes stand for, with the missing word last.
-fn worded(
-    name: &str,
-    batch: &RecordBatch,
-    missing: &HashMap<String, String>,
-) -> Result<(Vec<u32>, Vec<String>)> {
-    let source = if name == "title" { "occupation" } else { name };
-    let Some(column) = batch.column_by_name(source) else {
-        let reason = format!("the column '{source}' is absent");
-        return Err(Error::Unchecked { reason });
-    };
-    let (codes, mut values) = values(name, column)?;
-    let null = values.len() as u32;
-    values.push(match missing.get(name) {
-        Some(word) => word.clone(),
-        None if codes.par_iter().all(|&code| code < null) => String::new(),
-        None => {
-            return Err(Error::NoMissingWord {
-                field: name.to_owned(),
-            });
-        }
-    });
-    Ok((codes, values))
-}
-
-/// Code of every row (the number of values for null) and the texts that codes stand for.
-fn values(name: &str, column: &ArrayRef) -> Result<(Vec<u32>, Vec<String>)> {
-    let kind = column.data_type();
-    let unreadable = |error| Error::unreadable(name, &error);
-    let pair: Option<&DictionaryArray<Int32Type>> = column.as_any().downcast_ref();
-    if let Some(pair) = pair.filter(|_| is_text(kind)) {
-        let texts = cast(pair.values(), &DataType::LargeUtf8).map_err(unreadable)?;
-        let texts = texts.as_string::<i64>();
-        let null = texts.len() as u32;
-        let code = |key: i32| (key as u32).min(null);
-        let keys = pair.keys();
-        let codes = match keys.nulls() {
-            None => keys.values().par_iter().map(|&key| code(key)).collect(),
-            Some(_) => keys.iter().map(|key| key.map_or(null, code)).collect(),
-        };
-        let texts = texts.iter().map(|text| text.unwrap_or_default().to_owned());
-        return Ok((codes, texts.collect()));
-    }
-    if is_integer(kind)
-        && let Some(found) = small_integers(column).map_err(unreadable)?
-    {
-        return Ok(found);
-    }
-    if !(is_text(kind) || is_integer(kind) || kind == &DataType::Boolean) {
-        let found = kind.to_string();
-        return Err(Error::FieldType {
-            field: name.to_owned(),
-            found,
-        });
-    }
-    let coded = factorise(std::slice::from_ref(column)).map_err(unreadable)?;
-    let null = coded.values.len() as u32;
-    let code = |&code: &i32| u32::try_from(code).unwrap_or(null);
-    Ok((coded.codes.iter().map(code).collect(), coded.values))
-}
-
-/// Codes and texts as of [`values`].
-type Values = (Vec<u32>, Vec<String>);
-
-/// Integers of a small range by their distance from the least one; None where the range is large.
-fn small_integers(column: &ArrayRef) -> std::result::Result<Option<Values>, ArrowError> {
-    let cast = cast(column, &DataType::Int64)?;
-    let integers = cast.as_primitive::<Int64Type>();
-    let (low, high) = match integers.nulls() {
-        None => extremes(integers.values().iter().copied()),
-        Some(_) => extremes(integers.iter().flatten()),
-    };
-    let width = high.checked_sub(low).filter(|&width| width < FUSED as i64);
-    let (Some(width), true) = (width, integers.null_count() == column.null_count()) else {
-        return Ok(None);
-    };
-    let null = width as u32 + 1;
-    let code = |value: i64| (value - low) as u32;
-    let codes = match integers.nulls() {
-        None => integers
-            .values()
-            .par_iter()
-            .map(|&value| code(value))
-            .collect(),
-        Some(_) => integers
-            .iter()
-            .map(|value| value.map_or(null, code))
-            .collect(),
-    };
-    let texts = (low..=high).map(|value| value.to_string()).collect();
-    Ok(Some((codes, texts)))
-}
-
-fn extremes(values: impl Iterator<Item = i64>) -> (i64, i64) {
-    let wider = |(low, high): (i64, i64), value: i64| (low.min(value), high.max(value));
-    match values.fold((i64::MAX, i64::MIN), wider) {
-        (low, high) if low <= high => (low, high),
-        _ => (0, 0),
+    pub fn end_text(&mut self, end: &[T]) {
+        self.places.values[self.at..self.at + end.len()].copy_from_slice(end);
+        self.at += end.len();
+        self.places.ends[self.texts] = (self.base + self.at) as i64;
+        self.texts += 1;
+        self.text = self.at;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
-    #[test]
-    fn whole_strides_are_copied_and_no_more() {
-        for length in 0..100 {
-            let from: Vec<u8> = (0..128).collect();
-            let mut to = vec![255; 128];
-            put(&from, length, &mut to);
-            let written = length.next_multiple_of(STRIDE);
-            assert_eq!(to[..written], from[..written]);
-            assert!(to[written..].iter().all(|&byte| byte == 255));
+    proptest! {
+        #[test]
+        fn fragments_follow_each_other_and_nothing_else_is_written(
+            fragments in prop::collection::vec(prop::collection::vec(1u8..255, 0..100), 1..8),
+            codes in prop::collection::vec(any::<prop::sample::Index>(), 0..30),
+        ) {
+            let table = Table::<u8, 32>::new(fragments.clone());
+            let codes: Vec<usize> = codes.iter().map(|code| code.index(fragments.len())).collect();
+            let expected: Vec<u8> = codes.iter().flat_map(|&code| fragments[code].clone()).collect();
+            let mut out = vec![0; expected.len() + 7];
+            let (text, behind) = out.split_at_mut(expected.len());
+            let at = codes.iter().fold(0, |at, &code| table.put(code as u32, text, at));
+            prop_assert_eq!(at, expected.len());
+            prop_assert_eq!(&*text, &expected[..]);
+            prop_assert_eq!(behind, [0; 7]);
+            let codes: Vec<u32> = codes.iter().map(|&code| code as u32).collect();
+            prop_assert_eq!(table.length(&codes), at);
         }
-    }
-
-    #[test]
-    fn a_fused_table_holds_every_pair() {
-        let values = |texts: &[&str]| texts.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let left = FieldTable::new("year", "", &values(&["1990", "1991"]), "");
-        let right = FieldTable::new("education", " (", &values(&["a", "b", "?"]), ")");
-        let both = left.fused(&right);
-        assert_eq!(both.text(0), b"1990 (a)");
-        assert_eq!(both.text(3 + 2), b"1991 (?)");
     }
 }

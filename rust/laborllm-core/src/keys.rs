@@ -115,19 +115,11 @@ pub(crate) enum Ids {
 }
 
 impl Ids {
-    fn read(column: &Column) -> Result<Self> {
+    /// The type that ids of a column have in a checked panel.
+    pub fn kind(column: &Column) -> Result<DataType> {
         let kind = column.field.data_type();
-        let null = |row: usize| Error::NullKey {
-            column: "worker_id".to_owned(),
-            row: row as u64,
-            worker: None,
-        };
         if is_text(kind) {
-            let coded = column.coded()?;
-            return match coded.codes.iter().position(|&code| code < 0) {
-                Some(row) => Err(null(row)),
-                None => Ok(Self::Text(coded)),
-            };
+            return Ok(DataType::LargeUtf8);
         }
         if !is_integer(kind) {
             return Err(column.wrong_type(
@@ -135,15 +127,39 @@ impl Ids {
             ));
         }
         let wide = match kind {
-            DataType::Dictionary(_, value) => value.as_ref() == &DataType::UInt64,
-            other => other == &DataType::UInt64,
+            DataType::Dictionary(_, value) => value.as_ref(),
+            other => other,
         };
-        if wide {
-            let ids = unsigned(&column.chunks).map_err(|error| column.unreadable(&error))?;
-            return all_known(ids).map(Self::Unsigned).map_err(null);
+        let wide = wide == &DataType::UInt64;
+        Ok(if wide {
+            DataType::UInt64
+        } else {
+            DataType::Int64
+        })
+    }
+
+    fn read(column: &Column) -> Result<Self> {
+        let null = |row: usize| Error::NullKey {
+            column: "worker_id".to_owned(),
+            row: row as u64,
+            worker: None,
+        };
+        let unreadable = |error| column.unreadable(&error);
+        match Self::kind(column)? {
+            DataType::LargeUtf8 => {
+                let coded = column.coded()?;
+                let first = coded.codes.iter().position(|&code| code < 0);
+                first.map_or(Ok(Self::Text(coded)), |row| Err(null(row)))
+            }
+            DataType::UInt64 => {
+                let ids = unsigned(&column.chunks).map_err(unreadable)?;
+                all_known(ids).map(Self::Unsigned).map_err(null)
+            }
+            _ => {
+                let ids = integers(&column.chunks).map_err(unreadable)?;
+                all_known(ids).map(Self::Signed).map_err(null)
+            }
         }
-        let ids = integers(&column.chunks).map_err(|error| column.unreadable(&error))?;
-        all_known(ids).map(Self::Signed).map_err(null)
     }
 
     /// One number per row that is ordered as the ids are: integers by value, text bytewise.

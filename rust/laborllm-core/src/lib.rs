@@ -4,15 +4,23 @@
 //! [`resume::Renderer`] prints such a panel through a [`template::Template`]; [`trie::TitleTrie`] walks the token
 //! sequences of titles. Nothing here knows Python or a tokenizer.
 
+mod careers;
 mod columns;
 pub mod error;
 mod fragments;
 mod keys;
 mod order;
 pub mod panel;
+mod pool;
+mod printing;
 pub mod resume;
+mod segments;
+pub mod shards;
+pub mod stream;
 pub mod template;
 pub mod trie;
+mod windows;
 mod workers;
 
+pub use careers::{Panels, Renderer};
 pub use error::{Error, Kind, Result};

@@ -14,6 +14,12 @@ impl Keys<'_> {
         (self.datasets[row], self.workers[row], self.years[row])
     }
 
+    /// The first row whose worker comes before that of the row above.
+    pub fn first_fall(&self) -> Option<usize> {
+        let worker = |row: usize| (self.datasets[row], self.workers[row]);
+        (1..self.years.len()).find(|&row| worker(row) < worker(row - 1))
+    }
+
     /// Input rows in canonical order, or None where the `kept` rows (None: all of them) stand in it already.
     /// Equal keys keep the order of their rows.
     pub fn sorted(&self, kept: Option<Vec<u64>>) -> Option<Vec<u64>> {

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, Int32Array, RecordBatch, RecordBatchOptions, UInt64Array};
-use arrow_schema::{ArrowError, Field, Schema, SchemaRef};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use arrow_select::{concat::concat, take::take};
 use rayon::prelude::*;
 
 use crate::columns::{Coded, dictionary, is_integer, is_text};
-use crate::keys::{Column, Columns, KeyColumns, read_keys};
+use crate::keys::{Column, Columns, Ids, KeyColumns, read_keys};
 use crate::order::{Keys, Rows};
 use crate::workers;
 use crate::{Error, Result};
@@ -33,6 +33,8 @@ pub struct Options {
     pub columns: Vec<(String, String)>,
     /// Drop rows with a null occupation and count them, instead of refusing them.
     pub drop_null_occupations: bool,
+    /// Refuse rows whose worker comes before that of the row above.
+    pub in_order: bool,
 }
 
 /// What was counted while a panel was checked.
@@ -46,6 +48,18 @@ pub struct Report {
     pub changed: BTreeMap<String, u64>,
     /// Rows in which a level of education returns that the worker had already left.
     pub education_falls: u64,
+}
+
+impl Report {
+    /// Add what was counted in another part of the panel.
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.rows_in += other.rows_in;
+        self.dropped += other.dropped;
+        self.education_falls += other.education_falls;
+        for (column, workers) in &other.changed {
+            *self.changed.entry(column.clone()).or_default() += workers;
+        }
+    }
 }
 
 /// A checked panel.
@@ -77,12 +91,19 @@ pub fn check(schema: &SchemaRef, batches: &[RecordBatch], options: &Options) -> 
         return Err(Error::Empty { rows_in, dropped });
     }
     let ranks = keys.ids.ranks();
-    let order = Keys {
+    let sorting = Keys {
         datasets: &keys.datasets.codes,
         workers: &ranks,
         years: &keys.years,
+    };
+    if let (true, Some(row)) = (options.in_order, sorting.first_fall()) {
+        return Err(Error::Falls {
+            worker: keys.worker(row),
+            previous: keys.worker(row - 1),
+            row: row as u64,
+        });
     }
-    .sorted(kept);
+    let order = sorting.sorted(kept);
     let rows = Rows {
         order,
         total: rows_in as usize,
@@ -129,6 +150,37 @@ pub fn check(schema: &SchemaRef, batches: &[RecordBatch], options: &Options) -> 
         starts,
         report,
     })
+}
+
+/// The schema that rows of this schema have once they are checked.
+///
+/// # Errors
+/// A missing column, a worker id that is neither integer nor text.
+pub fn checked_schema(schema: &SchemaRef, options: &Options) -> Result<Schema> {
+    let columns = Columns::new(schema, &[], &options.columns)?;
+    let coded = || DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::LargeUtf8));
+    columns.required("year")?;
+    columns.required("occupation")?;
+    let keys = [
+        coded(),
+        Ids::kind(columns.required("worker_id")?)?,
+        DataType::Int32,
+        coded(),
+    ];
+    let keys = KEYS
+        .iter()
+        .zip(keys)
+        .map(|(name, kind)| Field::new(*name, kind, true));
+    let others = columns
+        .all
+        .iter()
+        .filter(|column| !KEYS.contains(&column.name.as_str()));
+    let others = others.map(|column| match column.field.data_type() {
+        kind if is_text(kind) => Field::new(&column.name, coded(), true),
+        kind => Field::new(&column.name, kind.clone(), true)
+            .with_metadata(column.field.metadata().clone()),
+    });
+    Ok(Schema::new(keys.chain(others).collect::<Vec<_>>()))
 }
 
 /// State of every input row (-1 where null), and the rows that stay where some are dropped.

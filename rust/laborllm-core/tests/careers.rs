@@ -7,9 +7,12 @@ use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
-use arrow_array::{Array, ArrayRef, Int32Array, Int64Array, RecordBatch, StringArray};
+use arrow_array::{
+    Array, ArrayRef, Int32Array, Int64Array, RecordBatch, RecordBatchIterator, StringArray,
+};
 use laborllm_core::panel::{Checked, Options, check};
-use laborllm_core::resume::{self, Education, Renderer};
+use laborllm_core::resume::{Choice, Education, Form, render};
+use laborllm_core::stream::Stream;
 use laborllm_core::template::Template;
 use laborllm_core::{Error, Kind};
 use proptest::prelude::*;
@@ -71,16 +74,15 @@ fn checked(rows: &[Row]) -> Result<Checked, Error> {
 fn texts(panel: &Checked, batch_bytes: usize, education: Education) -> Vec<(String, Vec<String>)> {
     let template =
         Template::parse("{dataset}\n", "{year} ({education}): {title}\n", "end").unwrap();
-    let options = resume::Options {
+    let form = Form {
+        template,
         missing: HashMap::from([("education".to_owned(), "?".to_owned())]),
         education,
-        complete: None,
-        windows: None,
         metadata: HashMap::new(),
         batch_bytes,
     };
     let mut found = Vec::new();
-    for batch in Renderer::new(&panel.batch, &template, options).unwrap() {
+    for batch in render(panel.batch.clone(), form, Choice::default()).unwrap() {
         let batch = batch.unwrap();
         let resumes = batch.column(2).as_string::<i64>();
         for row in 0..resumes.len() {
@@ -203,17 +205,80 @@ fn an_unknown_state_brings_its_nearest_titles() {
     }
 }
 
+/// The pieces of a stream that gives so many rows at a time.
+fn pieces(rows: &[Row], each: usize, piece_rows: usize) -> Result<Vec<Checked>, Error> {
+    let whole = batch(rows);
+    let cuts = (0..rows.len()).step_by(each);
+    let parts = cuts.map(|at| Ok(whole.slice(at, each.min(rows.len() - at))));
+    let parts: Vec<_> = parts.collect();
+    let source = RecordBatchIterator::new(parts, whole.schema());
+    Stream::new(Box::new(source), options(), None, piece_rows).collect()
+}
+
+proptest! {
+    #[test]
+    fn the_pieces_of_a_stream_are_the_panel(mut rows in rows(), each in 1usize..9, piece_rows in 1usize..9) {
+        rows.sort_by_key(|row| (row.0, row.1));
+        let expected = checked(&rows);
+        let found = pieces(&rows, each, piece_rows);
+        match (expected, found) {
+            (Ok(whole), Ok(parts)) => {
+                let batches: Vec<_> = parts.iter().map(|part| &part.batch).collect();
+                let text = |batches: &[&RecordBatch]| -> Vec<_> {
+                    let panels = batches.iter().map(|&batch| Checked { batch: batch.clone(), ..whole.clone() });
+                    panels.flat_map(|panel| texts(&panel, 100, Education::Target)).collect()
+                };
+                prop_assert_eq!(text(&batches), text(&[&whole.batch]));
+                let workers: usize = parts.iter().map(|part| part.starts.len() - 1).sum();
+                prop_assert_eq!(workers, whole.starts.len() - 1);
+            }
+            (Err(whole), Err(part)) => prop_assert_eq!(whole, part),
+            (whole, part) => prop_assert!(false, "{whole:?} {part:?}"),
+        }
+    }
+
+    #[test]
+    fn a_stream_that_falls_is_refused_at_its_first_fall(ids in prop::collection::vec(0i64..6, 2..30), each in 1usize..9, piece_rows in 1usize..9) {
+        let rows: Vec<Row> = ids.iter().zip(1990..).map(|(&id, year)| (id, year, 0, None)).collect();
+        let fall = (1..ids.len()).find(|&row| ids[row] < ids[row - 1]);
+        match (pieces(&rows, each, piece_rows), fall) {
+            (Ok(_), None) => {}
+            (Err(Error::Falls { row, worker, previous }), Some(fall)) => {
+                prop_assert_eq!(row, fall as u64);
+                prop_assert_eq!(worker, format!("{} (PSID)", ids[fall]));
+                prop_assert_eq!(previous, format!("{} (PSID)", ids[fall - 1]));
+            }
+            (found, _) => prop_assert!(false, "{found:?} {fall:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_stream_without_rows_is_refused_once() {
+    let whole = batch(&[]);
+    let source = RecordBatchIterator::new(vec![Ok(whole.clone())], whole.schema());
+    let mut stream = Stream::new(Box::new(source), options(), None, 10);
+    assert!(matches!(
+        stream.next(),
+        Some(Err(Error::Empty {
+            rows_in: 0,
+            dropped: 0
+        }))
+    ));
+    assert!(stream.next().is_none());
+}
+
 #[test]
 fn what_did_not_go_through_the_check_is_not_rendered() {
     let template = Template::parse("", "{year}: {title}\n", "").unwrap();
-    let options = resume::Options {
+    let form = Form {
+        template,
         missing: HashMap::new(),
         education: Education::Target,
-        complete: None,
-        windows: None,
         metadata: HashMap::new(),
         batch_bytes: 1,
     };
-    let error = Renderer::new(&batch(&[(1, 1990, 0, None)]), &template, options).unwrap_err();
-    assert!(matches!(error, Error::Unchecked { .. }));
+    let raw = batch(&[(1, 1990, 0, None)]);
+    let error = render(raw, form, Choice::default()).err();
+    assert!(matches!(error, Some(Error::Unchecked { .. })));
 }

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, UInt32Array};
+use arrow_array::{
+    Array, ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, UInt32Array,
+};
 use laborllm_core::{Error, Kind};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -49,25 +51,22 @@ pub fn whole(table: PyTable) -> PyResult<RecordBatch> {
     }
 }
 
-/// The values of an int64 array without nulls.
-pub fn integers(array: PyArray) -> PyResult<Vec<i64>> {
-    let array: ArrayRef = array.into_inner().0;
-    match array.as_any().downcast_ref::<Int64Array>() {
-        Some(values) => Ok(values.values().to_vec()),
-        None => Err(PyTypeError::new_err(format!(
-            "expected int64, not {}",
-            array.data_type()
-        ))),
-    }
+/// An int64 array.
+pub fn integers(array: PyArray) -> PyResult<Int64Array> {
+    typed(array, "int64")
 }
 
-/// The values of a boolean array without nulls.
-pub fn booleans(array: PyArray) -> PyResult<Vec<bool>> {
+/// A boolean array.
+pub fn booleans(array: PyArray) -> PyResult<BooleanArray> {
+    typed(array, "bool")
+}
+
+fn typed<T: Array + Clone + 'static>(array: PyArray, expected: &str) -> PyResult<T> {
     let array: ArrayRef = array.into_inner().0;
-    match array.as_any().downcast_ref::<BooleanArray>() {
-        Some(values) => Ok(values.values().iter().collect()),
+    match array.as_any().downcast_ref::<T>() {
+        Some(values) => Ok(values.clone()),
         None => Err(PyTypeError::new_err(format!(
-            "expected bool, not {}",
+            "expected {expected}, not {}",
             array.data_type()
         ))),
     }

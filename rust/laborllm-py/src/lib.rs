@@ -3,12 +3,16 @@
 mod border;
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use arrow_array::UInt64Array;
+use arrow_schema::SchemaRef;
 use border::{booleans, integers, raised, signed, unsigned};
-use laborllm_core::resume::Renderer;
-use laborllm_core::{panel, resume, template, trie};
+use laborllm_core::shards::Shard;
+use laborllm_core::stream::Stream;
+use laborllm_core::{Panels, Renderer, panel, resume, shards, template, trie};
 use pyo3::prelude::*;
-use pyo3_arrow::{PyArray, PyRecordBatchReader, PyTable};
+use pyo3_arrow::{PyArray, PyRecordBatch, PyRecordBatchReader, PySchema, PyTable};
 
 /// Freed text buffers stay warm for the next batch: fresh pages cost more than filling them.
 #[global_allocator]
@@ -38,23 +42,22 @@ fn check_panel(
         dataset,
         columns,
         drop_null_occupations,
+        in_order: false,
     };
     let checked = py
         .detach(|| panel::check(&schema, &batches, &options))
         .map_err(raised)?;
-    let report = checked.report;
     let schema = checked.batch.schema();
     let table = PyTable::try_new(vec![checked.batch], schema)?;
-    Ok((
-        table,
-        signed(checked.starts),
-        (
-            report.rows_in,
-            report.dropped,
-            report.changed,
-            report.education_falls,
-        ),
-    ))
+    Ok((table, signed(checked.starts), counts(checked.report)))
+}
+
+/// One 64-bit number per worker of a checked panel; see `laborllm_core::shards::draws`.
+#[pyfunction]
+fn draws(py: Python<'_>, panel: PyTable, starts: PyArray, tag: &str) -> PyResult<PyArray> {
+    let (panel, starts) = (border::whole(panel)?, integers(starts)?);
+    let draws = py.detach(|| shards::draws(&panel, starts.values(), tag));
+    Ok(PyArray::from_array_ref(Arc::new(UInt64Array::from(draws))))
 }
 
 /// Resolve a template's brackets for these columns and return header, row and end.
@@ -102,42 +105,190 @@ fn template_fields(
     ))
 }
 
-/// Print resumes as a stream of batches; see `laborllm_core::resume::Renderer`.
+/// A stream of record batches whose errors are our exceptions.
+#[pyclass(frozen, module = "laborllm._core")]
+struct Batches {
+    schema: SchemaRef,
+    stream: Mutex<Renderer>,
+}
+
+#[pymethods]
+impl Batches {
+    /// The Arrow schema of every batch.
+    #[getter]
+    fn schema(&self) -> PySchema {
+        PySchema::new(self.schema.clone())
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<PyRecordBatch>> {
+        let next = || {
+            let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+            stream.next().transpose()
+        };
+        Ok(py.detach(next).map_err(raised)?.map(PyRecordBatch::new))
+    }
+}
+
+impl From<Renderer> for Batches {
+    fn from(stream: Renderer) -> Self {
+        Self {
+            schema: stream.schema(),
+            stream: Mutex::new(stream),
+        }
+    }
+}
+
+/// Checked pieces of a stream of rows, each of whole workers; see `laborllm_core::stream::Stream`.
+#[pyclass(frozen, module = "laborllm._core")]
+struct Pieces {
+    schema: SchemaRef,
+    stream: Mutex<Option<Stream>>,
+    report: Arc<Mutex<panel::Report>>,
+}
+
+#[pymethods]
+impl Pieces {
+    #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+    #[new]
+    #[pyo3(signature = (data, *, codes, titles, dataset, columns, drop_null_occupations, shard, piece_rows))]
+    fn new(
+        data: PyRecordBatchReader,
+        codes: Vec<String>,
+        titles: Vec<String>,
+        dataset: Option<String>,
+        columns: Vec<(String, String)>,
+        drop_null_occupations: bool,
+        shard: Option<(u64, u64)>,
+        piece_rows: usize,
+    ) -> PyResult<Self> {
+        let source = data.into_reader()?;
+        let options = panel::Options {
+            codes,
+            titles,
+            dataset,
+            columns,
+            drop_null_occupations,
+            in_order: true,
+        };
+        let schema = panel::checked_schema(&source.schema(), &options).map_err(raised)?;
+        let shard = shard.map(|(index, count)| Shard { index, count });
+        let stream = Stream::new(source, options, shard, piece_rows);
+        Ok(Self {
+            schema: Arc::new(schema),
+            report: stream.report(),
+            stream: Mutex::new(Some(stream)),
+        })
+    }
+
+    /// The Arrow schema of every piece.
+    #[getter]
+    fn schema(&self) -> PySchema {
+        PySchema::new(self.schema.clone())
+    }
+
+    /// Rows in, rows dropped, workers that change by column, falls of education: of the pieces so far.
+    #[getter]
+    fn report(&self) -> Report {
+        let report = self.report.lock().unwrap_or_else(PoisonError::into_inner);
+        counts(report.clone())
+    }
+
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    /// The next piece and the first rows of its workers, then its number of rows.
+    fn __next__(&self, py: Python<'_>) -> PyResult<Option<(PyRecordBatch, PyArray)>> {
+        let next = || {
+            let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+            stream.as_mut().and_then(Iterator::next).transpose()
+        };
+        let piece = py.detach(next).map_err(raised)?;
+        Ok(piece.map(|piece| (PyRecordBatch::new(piece.batch), signed(piece.starts))))
+    }
+
+    /// Print the resumes of all pieces to come; nothing is left for this iterator.
+    fn render(
+        &self,
+        template: Texts,
+        metadata: HashMap<String, String>,
+        batch_bytes: usize,
+    ) -> PyResult<Batches> {
+        let form = form(template, metadata, batch_bytes)?;
+        let rendered = resume::render_stream(&self.schema, self.take(), form);
+        rendered.map(Batches::from).map_err(raised)
+    }
+}
+
+impl Pieces {
+    fn take(&self) -> Panels {
+        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        Box::new(stream.take().into_iter().flatten())
+    }
+}
+
+fn counts(report: panel::Report) -> Report {
+    (
+        report.rows_in,
+        report.dropped,
+        report.changed,
+        report.education_falls,
+    )
+}
+
+/// Header, row and end, the words for nulls, and whose education stands before a title.
+type Texts = (String, String, String, HashMap<String, String>, String);
+
+fn form(
+    (header, row, end, missing, education): Texts,
+    metadata: HashMap<String, String>,
+    batch_bytes: usize,
+) -> PyResult<resume::Form> {
+    Ok(resume::Form {
+        template: template::Template::parse(&header, &row, &end).map_err(raised)?,
+        missing,
+        education: education.parse().map_err(raised)?,
+        metadata,
+        batch_bytes,
+    })
+}
+
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+/// Print a panel's resumes as a stream of batches; see `laborllm_core::resume::render`.
 #[pyfunction]
-#[pyo3(signature = (panel, *, header, row, end, missing, education, complete, windows, metadata, batch_bytes))]
+#[pyo3(signature = (panel, *, template, starts, complete, windows, metadata, batch_bytes))]
 fn render(
     py: Python<'_>,
     panel: PyTable,
-    header: &str,
-    row: &str,
-    end: &str,
-    missing: HashMap<String, String>,
-    education: &str,
-    complete: Option<PyArray>,
+    template: Texts,
+    starts: PyArray,
+    complete: PyArray,
     windows: Option<(PyArray, PyArray)>,
     metadata: HashMap<String, String>,
     batch_bytes: usize,
-) -> PyResult<PyRecordBatchReader> {
-    let template = template::Template::parse(header, row, end).map_err(raised)?;
-    let education = education.parse().map_err(raised)?;
-    let complete = complete.map(booleans).transpose()?;
-    let windows = windows
-        .map(|(first, stop)| Ok::<_, PyErr>((integers(first)?, integers(stop)?)))
-        .transpose()?;
-    let options = resume::Options {
-        missing,
-        education,
-        complete,
-        windows,
-        metadata,
-        batch_bytes,
-    };
+) -> PyResult<Batches> {
+    let form = form(template, metadata, batch_bytes)?;
+    let choice = choice(starts, complete, windows)?;
     let panel = border::whole(panel)?;
-    let renderer = py
-        .detach(|| Renderer::new(&panel, &template, options))
-        .map_err(raised)?;
-    Ok(PyRecordBatchReader::new(Box::new(renderer)))
+    let rendered = py.detach(|| resume::render(panel, form, choice));
+    rendered.map(Batches::from).map_err(raised)
+}
+
+fn choice(
+    starts: PyArray,
+    complete: PyArray,
+    windows: Option<(PyArray, PyArray)>,
+) -> PyResult<resume::Choice> {
+    let pair = |(first, stop)| Ok::<_, PyErr>((integers(first)?, integers(stop)?));
+    Ok(resume::Choice {
+        starts: Some(integers(starts)?),
+        complete: Some(booleans(complete)?),
+        windows: windows.map(pair).transpose()?,
+    })
 }
 
 /// The token sequences of J titles as a trie; see `laborllm_core::trie::TitleTrie`.
@@ -202,9 +353,12 @@ impl TitleTrie {
 #[pymodule(gil_used = false)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(check_panel, module)?)?;
+    module.add_function(wrap_pyfunction!(draws, module)?)?;
     module.add_function(wrap_pyfunction!(bind_template, module)?)?;
     module.add_function(wrap_pyfunction!(strip_template, module)?)?;
     module.add_function(wrap_pyfunction!(template_fields, module)?)?;
     module.add_function(wrap_pyfunction!(render, module)?)?;
+    module.add_class::<Batches>()?;
+    module.add_class::<Pieces>()?;
     module.add_class::<TitleTrie>()
 }
