@@ -14,7 +14,7 @@ from laborllm.errors import TokenizerError, TrieError
 from laborllm.occupations import Occupations
 from laborllm.panel import Panel
 from laborllm.resume import Template, render
-from laborllm.tokens import encode, title_units, to_arrow
+from laborllm.tokens import encode, from_arrow, title_units, to_arrow
 from tests.models import FAMILIES, byte_level
 from tests.samples import HARD_TITLES, careers
 
@@ -152,8 +152,11 @@ def test_the_token_table_holds_the_contract_columns():
     resumes = render(panel, template).read_all()
     tokenizer = byte_level(resumes["resume"].to_pylist())
     tokens = encode(resumes, tokenizer, units=title_units(tokenizer, panel.occupations, template))
-    table = to_arrow(resumes, tokens)
-    assert table.column_names == ["dataset", "worker_id", "year", "occupation", "spans", "input_ids"]
+    table = to_arrow(resumes.combine_chunks().to_batches()[0], tokens)
+    assert table.schema.names == ["dataset", "worker_id", "year", "occupation", "spans", "input_ids"]
     assert table["input_ids"][1].as_py() == tokens.text(1).tolist()
     assert [span["start"] for span in table["spans"][0].as_py()] == tokens.starts[: tokens.rows[1]].tolist()
     assert table.schema.metadata == resumes.schema.metadata
+    found = from_arrow(table)
+    for name, values in vars(tokens).items():
+        np.testing.assert_array_equal(getattr(found, name), values)

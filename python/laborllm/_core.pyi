@@ -1,6 +1,6 @@
 """Types of the Rust core. Arrow comes and goes through the PyCapsule interface, without a copy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, final
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "render",
     "strip_template",
     "template_fields",
+    "tokenize",
 ]
 
 class _Stream(Protocol):
@@ -35,6 +36,8 @@ def strip_template(header: str, row: str, end: str, fields: Sequence[str]) -> li
 def template_fields(header: str, row: str, end: str) -> tuple[list[str], list[str], bool]: ...
 def draws(panel: _Stream, starts: _Array, tag: str) -> Any: ...
 
+_Places = list[list[str]]
+_Encode = Callable[[_Places, _Places, _Places], list[list[list[int]]]]
 _Texts = tuple[str, str, str, Mapping[str, str], str]
 
 def render(
@@ -47,6 +50,18 @@ def render(
     metadata: Mapping[str, str],
     batch_bytes: int,
 ) -> Batches: ...
+def tokenize(
+    panel: _Stream,
+    *,
+    template: _Texts,
+    starts: _Array,
+    complete: _Array,
+    windows: tuple[_Array, _Array] | None,
+    metadata: Mapping[str, str],
+    batch_bytes: int,
+    encode: _Encode,
+) -> Batches: ...
+
 @final
 class Batches:
     @property

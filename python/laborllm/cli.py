@@ -147,19 +147,25 @@ def tokens(
 ) -> None:
     """Write the panel's careers as token ids, with the place of every title."""
     _check_output(output, overwrite=overwrite)
-    from laborllm.files import with_metadata, write_parquet
-    from laborllm.resume import render
-    from laborllm.tokens import encode, load_tokenizer, title_units, to_arrow, tokenizer_hash
+    import pyarrow as pa
+
+    from laborllm.encoder import PanelEncoder
+    from laborllm.files import write_parquet
+    from laborllm.tokens import load_tokenizer
 
     table = _shard(_read_panel(panel, occupations, dataset, column, drop_null_occupations), shard)
     bound = _template(template, without).bind(table.table.column_names)
-    fast = load_tokenizer(tokenizer)
-    texts = render(table, bound).read_all()
-    encoded = encode(texts, fast, units=title_units(fast, table.occupations, bound))
-    result = to_arrow(texts, encoded)
-    result = result.cast(with_metadata(result.schema, {"tokenizer": tokenizer_hash(fast)}))
-    write_parquet(result, output, overwrite=overwrite)
-    facts = {"output": str(output), "workers": len(encoded), "rows": len(encoded.starts), "tokens": len(encoded.ids)}
+    encoder = PanelEncoder(load_tokenizer(tokenizer), table.occupations, bound)
+    stream = encoder.table(table)
+    lengths: list[int] = []
+
+    def counted() -> Iterator[pa.RecordBatch]:
+        for batch in stream:
+            lengths.append(len(batch["input_ids"].flatten()))
+            yield batch
+
+    write_parquet(pa.RecordBatchReader.from_batches(stream.schema, counted()), output, overwrite=overwrite)
+    facts = {"output": str(output), "workers": table.num_workers, "rows": table.num_rows, "tokens": sum(lengths)}
     _done(facts, as_json=as_json)
 
 

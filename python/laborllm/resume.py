@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from importlib import metadata, resources
@@ -177,15 +177,27 @@ def render(
         TemplateError: The template does not fit the panel.
         PanelError: A window that is no range of rows of one worker.
     """
+    return printed(_core.render, panel, template, windows=windows, batch_bytes=BATCH_BYTES)
+
+
+def printed(
+    function: Callable[..., _core.Batches],
+    panel: Panel,
+    template: Template,
+    *,
+    windows: tuple[np.ndarray, np.ndarray] | None,
+    **options: Any,
+) -> pa.RecordBatchReader:
+    """Print a panel with one of the core's functions; see `render` for the arguments."""
     bound = template.bind(panel.table.column_names)
-    batches = _core.render(
+    batches = function(
         panel.table,
         template=bound.texts,
         starts=pa.array(panel.starts),
         complete=pa.array(panel.complete),
         windows=None if windows is None else (_rows(windows[0]), _rows(windows[1])),
         metadata=_metadata(bound, panel.occupations),
-        batch_bytes=BATCH_BYTES,
+        **options,
     )
     return pa.RecordBatchReader.from_batches(pa.schema(batches.schema), map(pa.record_batch, batches))
 

@@ -12,7 +12,7 @@ token prefix, a title encoded alone differs from the title in its resume).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha256
@@ -240,7 +240,9 @@ def _refuse_unknown(tokenizer: tokenizers.Tokenizer, occupations: Occupations, u
             raise TokenizerError(f"the tokenizer cannot spell {title!r}: it needs the unknown token")
 
 
-def encode(resumes: pa.Table | pa.RecordBatchReader, tokenizer: tokenizers.Tokenizer, *, units: TitleUnits) -> Tokens:
+def encode(
+    resumes: pa.Table | Iterable[pa.RecordBatch], tokenizer: tokenizers.Tokenizer, *, units: TitleUnits
+) -> Tokens:
     """Encode rendered resumes and find every title's unit in the tokens.
 
     Raises:
@@ -292,22 +294,28 @@ def _character_positions(text: str) -> np.ndarray:
     return np.concatenate([np.cumsum(begins) - 1, [len(text)]])
 
 
-def to_arrow(resumes: pa.Table, tokens: Tokens) -> pa.Table:
+def to_arrow(resumes: pa.RecordBatch, tokens: Tokens) -> pa.RecordBatch:
     """The token table: who, when, in what state, where each unit stands, and the ids."""
     spans = pa.StructArray.from_arrays([pa.array(tokens.starts), pa.array(tokens.stops)], fields=list(SPAN))
-    rows = pa.array(tokens.rows.astype(np.int32))
-    flat = resumes.combine_chunks()
-    table = pa.table(
-        {
-            "dataset": flat["dataset"],
-            "worker_id": flat["worker_id"],
-            "year": flat["year"],
-            "occupation": flat["occupation"],
-            "spans": pa.ListArray.from_arrays(rows, spans),
-            "input_ids": pa.LargeListArray.from_arrays(pa.array(tokens.offsets), pa.array(tokens.ids)),
-        }
+    columns = {name: resumes[name] for name in ("dataset", "worker_id", "year", "occupation")}
+    columns["spans"] = pa.ListArray.from_arrays(pa.array(tokens.rows.astype(np.int32)), spans)
+    columns["input_ids"] = pa.LargeListArray.from_arrays(pa.array(tokens.offsets), pa.array(tokens.ids))
+    return pa.record_batch(columns, metadata=resumes.schema.metadata)
+
+
+def from_arrow(batch: pa.RecordBatch) -> Tokens:
+    """Read a batch of the token table; the arrays are views of it."""
+    ids, spans = batch["input_ids"], batch["spans"]
+    offsets, rows = (column.offsets.to_numpy().astype(np.int64) for column in (ids, spans))
+    units = spans.flatten()
+    return Tokens(
+        ids=ids.flatten().to_numpy(),
+        offsets=offsets - offsets[0],
+        rows=rows - rows[0],
+        starts=units.field("start").to_numpy(),
+        stops=units.field("stop").to_numpy(),
+        states=batch["occupation"].flatten().indices.to_numpy().astype(np.int32),
     )
-    return table.replace_schema_metadata(resumes.schema.metadata)
 
 
 def tokenizer_hash(tokenizer: tokenizers.Tokenizer) -> str:

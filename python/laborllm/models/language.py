@@ -18,8 +18,8 @@ from laborllm.files import output_directory
 from laborllm.occupations import Occupations
 from laborllm.panel import Panel
 from laborllm.predictions import Predictions
-from laborllm.resume import Template, render
-from laborllm.tokens import encode, load_tokenizer, tokenizer_hash
+from laborllm.resume import Template
+from laborllm.tokens import load_tokenizer, tokenizer_hash
 from laborllm.windows import training_windows
 
 try:
@@ -153,7 +153,10 @@ class LanguageModel:
             row_weights = np.zeros(train_panel.num_rows)
             row_weights[train_panel.targets] = train_panel.row_weights(np.flatnonzero(train_panel.targets))
         windows, tokens = training_windows(
-            train_panel, self._encode(train_panel), lambda a, b: self._encode(train_panel, (a, b)), limit=scorer.window
+            train_panel,
+            scorer.encode(train_panel),
+            lambda a, b: scorer.encode(train_panel, (a, b)),
+            limit=scorer.window,
         )
         weights = label_weights(tokens, windows, train_panel.targets, row_weights, loss_on=self.options.loss_on)
         texts = scorer.texts(val)
@@ -295,10 +298,6 @@ class LanguageModel:
         tokenizer = load_tokenizer(self._tokenizer_source)
         self.template = template
         self._scorer = TitleScorer(model, tokenizer, occupations=occupations, template=template)
-
-    def _encode(self, panel: Panel, windows: tuple[np.ndarray, np.ndarray] | None = None) -> Any:
-        scorer = self.scorer
-        return encode(render(panel, scorer.template, windows=windows), scorer.tokenizer, units=scorer.units)
 
 
 def _weights_hash(model: PreTrainedModel) -> str:

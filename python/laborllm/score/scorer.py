@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 
+from laborllm.encoder import PanelEncoder
 from laborllm.errors import PredictionsError
 from laborllm.panel import Panel
 from laborllm.predictions import Predictions
-from laborllm.resume import Template, render
+from laborllm.resume import Template
 from laborllm.score.passes import Laws, Passes
-from laborllm.tokens import Tokens, encode, title_units
+from laborllm.tokens import Tokens
 from laborllm.windows import Windows, scoring_windows
 
 if TYPE_CHECKING:
@@ -65,7 +66,8 @@ class TitleScorer:
         self.tokenizer = tokenizer
         self.occupations = occupations
         self.template = template
-        self.units = title_units(tokenizer, occupations, template)
+        self.encode = PanelEncoder(tokenizer, occupations, template)
+        self.units = self.encode.units
         most = min(16_384, max(1_024, MOST_LOGITS // model.config.vocab_size))
         self._passes = Passes(self.model, self.units, max_tokens=max_tokens or most)
         self.method: Method = method if method != "auto" else self._choose_method()
@@ -77,17 +79,13 @@ class TitleScorer:
 
     def texts(self, panel: Panel) -> tuple[Windows, Tokens]:
         """Encode the careers of a panel, those beyond the model's window as one text per transition."""
-        careers = encode(render(panel, self.template), self.tokenizer, units=self.units)
         return scoring_windows(
             panel,
-            careers,
-            lambda first, stop: self._encode(panel, first, stop),
+            self.encode(panel),
+            lambda first, stop: self.encode(panel, (first, stop)),
             limit=self.window,
             reserve=self.units.longest,
         )
-
-    def _encode(self, panel: Panel, first: np.ndarray, stop: np.ndarray) -> Tokens:
-        return encode(render(panel, self.template, windows=(first, stop)), self.tokenizer, units=self.units)
 
     def score(
         self,

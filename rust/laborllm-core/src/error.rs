@@ -297,6 +297,12 @@ pub enum Error {
         /// The word that came.
         found: String,
     },
+    /// Fragments that could not be encoded.
+    #[error("the fragments of the text could not be encoded: {reason}")]
+    Encoder {
+        /// What happened.
+        reason: String,
+    },
     /// A title without tokens.
     #[error("the unit in row {row} is empty; every title needs at least one token")]
     EmptyUnit {

@@ -8,6 +8,7 @@ mod careers;
 mod columns;
 pub mod error;
 mod fragments;
+pub mod ids;
 mod keys;
 mod order;
 pub mod panel;

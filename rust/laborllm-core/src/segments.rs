@@ -249,7 +249,7 @@ impl Segment {
     }
 }
 
-/// A field's code of every row, and the texts that codes stand for, that of null last.
+/// A field's code of every row, and the texts that codes stand for; that of null, if there is a word for it, last.
 #[derive(Debug)]
 struct Field {
     codes: Codes,
@@ -279,15 +279,16 @@ impl Field {
             Codes::Keys(keys) | Codes::Offsets(keys, _) => keys.null_count() > 0,
             Codes::Listed(codes) => codes.par_iter().any(|&code| code as usize == values.len()),
         };
-        values.push(match missing.get(name) {
-            Some(word) => word.clone(),
-            None if !nulls => String::new(),
+        match missing.get(name) {
+            Some(word) => values.push(word.clone()),
+            None if values.is_empty() => values.push(String::new()),
+            None if !nulls => {}
             None => {
                 return Err(Error::NoMissingWord {
                     field: name.to_owned(),
                 });
             }
-        });
+        }
         Ok(Self {
             codes,
             values,

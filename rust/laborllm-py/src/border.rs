@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arrow_array::{
     Array, ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, UInt32Array,
 };
+use laborllm_core::ids::Fragments;
 use laborllm_core::{Error, Kind};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -21,6 +22,21 @@ pub fn raised(error: Error) -> PyErr {
         Kind::Template => TemplateError::new_err(error.to_string()),
         Kind::Trie => TrieError::new_err(error.to_string()),
     }
+}
+
+/// Call a Python function that encodes fragments; what it raises waits in `raised`.
+pub fn encode(
+    function: &Py<PyAny>,
+    fragments: Fragments,
+    raised: &mut Option<PyErr>,
+) -> Result<Vec<Vec<Vec<i32>>>, Error> {
+    let Fragments { header, row, end } = fragments;
+    let call = |py: Python<'_>| function.call1(py, (header, row, end))?.extract(py);
+    Python::attach(call).map_err(|exception: PyErr| {
+        let reason = exception.to_string();
+        *raised = Some(exception);
+        Error::Encoder { reason }
+    })
 }
 
 /// An int64 array.

@@ -10,7 +10,7 @@ use arrow_schema::SchemaRef;
 use border::{booleans, integers, raised, signed, unsigned};
 use laborllm_core::shards::Shard;
 use laborllm_core::stream::Stream;
-use laborllm_core::{Panels, Renderer, panel, resume, shards, template, trie};
+use laborllm_core::{Panels, Renderer, ids, panel, resume, shards, template, trie};
 use pyo3::prelude::*;
 use pyo3_arrow::{PyArray, PyRecordBatch, PyRecordBatchReader, PySchema, PyTable};
 
@@ -278,6 +278,35 @@ fn render(
     rendered.map(Batches::from).map_err(raised)
 }
 
+/// Print a panel's careers as token ids; see `laborllm_core::ids::tokenize`.
+///
+/// `encode(header, row, end)` gets texts by place and gives the ids of each, place by place.
+#[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
+#[pyfunction]
+#[pyo3(signature = (panel, *, template, starts, complete, windows, metadata, batch_bytes, encode))]
+fn tokenize(
+    py: Python<'_>,
+    panel: PyTable,
+    template: Texts,
+    starts: PyArray,
+    complete: PyArray,
+    windows: Option<(PyArray, PyArray)>,
+    metadata: HashMap<String, String>,
+    batch_bytes: usize,
+    encode: Py<PyAny>,
+) -> PyResult<Batches> {
+    let form = form(template, metadata, batch_bytes)?;
+    let choice = choice(starts, complete, windows)?;
+    let panel = border::whole(panel)?;
+    let mut exception = None;
+    let mut encode = |fragments| border::encode(&encode, fragments, &mut exception);
+    let tokens = py.detach(|| ids::tokenize(panel, form, choice, &mut encode));
+    match (tokens, exception) {
+        (_, Some(exception)) => Err(exception),
+        (tokens, None) => tokens.map(Batches::from).map_err(raised),
+    }
+}
+
 fn choice(
     starts: PyArray,
     complete: PyArray,
@@ -358,6 +387,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(strip_template, module)?)?;
     module.add_function(wrap_pyfunction!(template_fields, module)?)?;
     module.add_function(wrap_pyfunction!(render, module)?)?;
+    module.add_function(wrap_pyfunction!(tokenize, module)?)?;
     module.add_class::<Batches>()?;
     module.add_class::<Pieces>()?;
     module.add_class::<TitleTrie>()
