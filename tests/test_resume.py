@@ -220,6 +220,45 @@ def test_the_real_panels_come_back_from_their_text_with_every_title_in_its_span(
     check_parses_back(panel, [name for name in wanted if name in panel.table.column_names])
 
 
+# ---- prompts
+
+
+@SOME
+@given(panels(), TEMPLATES, st.one_of(st.none(), st.integers(0, 4)), st.data())
+def test_prompts_are_the_text_before_each_title(
+    panel: Panel, template: Template, history: int | None, data: st.DataObject
+) -> None:
+    targets = np.array(data.draw(st.lists(st.booleans(), min_size=panel.num_rows, max_size=panel.num_rows)), bool)
+    rows = np.flatnonzero(targets)
+    begin = panel.starts[panel.workers()[rows]]
+    first = begin if history is None else np.maximum(begin, rows - history)
+    windows = render(panel, template, windows=(first, rows + 1)).read_all()
+    starts = [spans[-1] for spans in windows["title_start"].to_pylist()]
+    texts = zip(windows["resume"].to_pylist(), starts, strict=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resume, "BATCH_BYTES", 300)
+        found = resume.prompts(panel.with_targets(targets), template, history=history).read_all()
+    assert found["prompt"].to_pylist() == [text.encode()[: start - 1].decode() for text, start in texts]
+    expected = panel.table.select(["dataset", "worker_id", "year", "occupation"]).take(pa.array(rows, pa.int64()))
+    assert found.drop_columns(["prompt"]).to_pylist() == expected.to_pylist()
+
+
+def test_prompts_of_one_career_share_its_text() -> None:
+    years = range(1980, 1992)
+    rows = [(worker, year, "Cooks") for worker in range(100) for year in years]
+    panel = panel_of(rows_of(*rows, gender=["f"] * len(rows), race=["w"] * len(rows)), dataset="PSID")
+    (batch,) = resume.prompts(panel, PAPER)
+    _, views, *text = batch["prompt"].buffers()
+    assert len(views) <= 16 * len(rows) + 64
+    assert sum(map(len, text)) == sum(len(text) for text in render_plain(panel, PAPER))
+
+
+def test_a_negative_history_is_refused() -> None:
+    panel = panel_of(rows_of((1, 1990, "Cooks"), gender=["f"], race=["w"]), dataset="X")
+    with pytest.raises(PanelError, match="history=-1 is negative"):
+        resume.prompts(panel, PAPER, history=-1)
+
+
 # ---- what a prompt may show
 
 

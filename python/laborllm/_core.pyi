@@ -49,6 +49,7 @@ def render(
     windows: tuple[_Array, _Array] | None,
     metadata: Mapping[str, str],
     batch_bytes: int,
+    prompts: bool = False,
 ) -> Batches: ...
 def tokenize(
     panel: _Stream,

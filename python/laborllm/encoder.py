@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -73,9 +74,13 @@ class PanelEncoder:
             TokenizerError: As `laborllm.tokens.encode`.
         """
         batches = self._direct(panel, windows) or self._through_text(panel, windows)
-        schema = with_metadata(batches.schema, {"tokenizer": tokenizer_hash(self.tokenizer)})
+        schema = with_metadata(batches.schema, {"tokenizer": self._hash})
         metadata = schema.metadata
         return pa.RecordBatchReader.from_batches(schema, (one.replace_schema_metadata(metadata) for one in batches))
+
+    @cached_property
+    def _hash(self) -> str:
+        return tokenizer_hash(self.tokenizer)
 
     def _direct(self, panel: Panel, windows: Windows | None) -> pa.RecordBatchReader | None:
         if self._fragments is None:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
 from importlib import metadata, resources
@@ -178,6 +178,57 @@ def render(
         PanelError: A window that is no range of rows of one worker.
     """
     return printed(_core.render, panel, template, windows=windows, batch_bytes=BATCH_BYTES)
+
+
+def prompts(panel: Panel, template: Template, *, history: int | None = None) -> pa.RecordBatchReader:
+    """Print the prompt of every row to be predicted: everything before the space that leads its title.
+
+    Args:
+        panel: Its targets are the rows that get a prompt.
+        template: As for `render`.
+        history: Rows before the row to be predicted that a prompt shows, the last ones; None shows all of them. Then
+            all prompts of a career are views of one resume, 16 bytes each; with a number each is a text of its own.
+
+    Returns:
+        A stream with the columns dataset, worker_id, year, occupation (what happened) and prompt (string_view), one
+        row for each row to be predicted, in panel order.
+
+    Raises:
+        TemplateError: The template does not fit the panel.
+        PanelError: A negative history.
+    """
+    if history is not None and history < 0:
+        raise PanelError(f"history={history} is negative; give a number of rows, or None for all of them")
+    rows = np.flatnonzero(panel.targets)
+    windows = None
+    if history is not None:
+        windows = (np.maximum(rows - history, panel.starts[panel.workers()[rows]]), rows + 1)
+    resumes = printed(_core.render, panel, template, windows=windows, batch_bytes=BATCH_BYTES, prompts=True)
+    names = ["dataset", "worker_id", "year", "occupation", "prompt"]
+    kinds = [resumes.schema.field(name).type for name in names]
+    types = [kind.value_type if pa.types.is_list(kind) else kind for kind in kinds]
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        done = 0
+        for batch in resumes:
+            lengths = np.diff(batch["prompt"].offsets.to_numpy())
+            ends = np.cumsum(lengths)
+            kept = ends - 1 if history is not None else np.flatnonzero(panel.targets[done : done + int(lengths.sum())])
+            done += int(lengths.sum())
+            owner, rows = pa.array(np.repeat(np.arange(len(lengths)), lengths)[kept]), pa.array(kept)
+            who = [batch[name].take(owner) for name in ("dataset", "worker_id")]
+            what = [batch[name].flatten().take(rows) for name in ("year", "occupation")]
+            yield pa.record_batch([*who, *what, _views(batch["prompt"].flatten(), kept)], names=names)
+
+    schema = pa.schema(list(zip(names, types, strict=True)), resumes.schema.metadata)
+    return pa.RecordBatchReader.from_batches(schema, (batch.cast(schema) for batch in batches()))
+
+
+def _views(array: pa.StringViewArray, rows: np.ndarray) -> pa.StringViewArray:
+    """Some of the views, over the same text; pyarrow cannot take from views yet."""
+    _, views, *text = array.buffers()
+    some = np.frombuffer(views, "V16", count=array.offset + len(array))[array.offset :][rows]
+    return pa.Array.from_buffers(array.type, len(rows), [None, pa.py_buffer(some), *text])
 
 
 def printed(

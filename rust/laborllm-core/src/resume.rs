@@ -5,7 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_array::{
-    ArrayRef, BooleanArray, Int64Array, LargeListArray, LargeStringArray, RecordBatch,
+    ArrayRef, BooleanArray, Int64Array, LargeListArray, LargeStringArray, ListArray, RecordBatch,
+    StringViewArray, builder::make_view,
 };
 use arrow_buffer::{Buffer, OffsetBuffer};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
@@ -16,7 +17,7 @@ use crate::pool::Recycled;
 use crate::printing::{Part, Press, Printed};
 use crate::segments::{Cuts, Segments};
 use crate::template::Template;
-use crate::windows::Windows;
+use crate::windows::{Window, Windows};
 use crate::{Error, Result};
 
 /// Which education stands before a title.
@@ -55,6 +56,8 @@ pub struct Form {
     pub metadata: HashMap<String, String>,
     /// Text per batch in bytes, about; a batch ends with a career.
     pub batch_bytes: usize,
+    /// Whether the prompt of every row is given too, as a view of its resume.
+    pub prompts: bool,
 }
 
 impl Form {
@@ -91,6 +94,7 @@ struct Resumes {
     careers: Careers,
     press: Press<u8, 64>,
     batch_bytes: usize,
+    prompts: bool,
     schema: SchemaRef,
 }
 
@@ -141,6 +145,7 @@ impl Resumes {
             careers,
             press,
             batch_bytes: form.batch_bytes,
+            prompts: form.prompts,
             schema,
         })
     }
@@ -168,10 +173,14 @@ impl Plan for Resumes {
         };
         let unreadable = |error| Error::unreadable("resume", &error);
         let offsets = OffsetBuffer::new(offsets.into_buffer().into());
-        let resume = text(offsets, values.into_buffer());
+        let values = values.into_buffer();
+        let prompts = self
+            .prompts
+            .then(|| prompts(&texts, &offsets, &values, &starts));
+        let resume = text(offsets, values);
         let [dataset, worker_id] = self.careers.who(&texts, &self.press.windows)?;
         let [year, occupation] = self.careers.what(&texts)?;
-        let columns: Vec<ArrayRef> = vec![
+        let mut columns: Vec<ArrayRef> = vec![
             dataset,
             worker_id,
             Arc::new(resume.map_err(unreadable)?),
@@ -180,8 +189,51 @@ impl Plan for Resumes {
             year,
             occupation,
         ];
+        if let Some(prompts) = prompts {
+            columns.push(Arc::new(prompts.map_err(unreadable)?));
+        }
         RecordBatch::try_new(self.schema.clone(), columns).map_err(unreadable)
     }
+}
+
+/// The prompt of every row: its resume up to the space before the title, 16 bytes each beside the text itself.
+#[expect(
+    unsafe_code,
+    reason = "validating every prefix anew reads the text once per row"
+)]
+fn prompts(
+    texts: &[Window],
+    offsets: &OffsetBuffer<i64>,
+    values: &Buffer,
+    starts: &[i64],
+) -> std::result::Result<ListArray, ArrowError> {
+    let (mut blocks, mut views) = (vec![values.clone()], Vec::with_capacity(starts.len()));
+    let (mut base, mut starts) = (0, starts.iter());
+    for (text, pair) in texts.iter().zip(offsets.windows(2)) {
+        let (from, to) = (pair[0] as usize, pair[1] as usize);
+        if to - base > i32::MAX as usize {
+            base = from;
+            blocks.push(values.slice(base));
+        }
+        for start in starts.by_ref().take(text.rows.len()) {
+            let prompt = &values[from..from + *start as usize - 1];
+            views.push(make_view(
+                prompt,
+                blocks.len() as u32 - 1,
+                (from - base) as u32,
+            ));
+        }
+    }
+    let prompts = if cfg!(debug_assertions) {
+        StringViewArray::try_new(views.into(), blocks, None)?
+    } else {
+        // SAFETY: every view is made from the bytes that it points at; they begin with a text and end before the
+        // space that leads a title, so between characters. Tests, which run with debug assertions, validate them.
+        unsafe { StringViewArray::new_unchecked(views.into(), blocks, None) }
+    };
+    let field = Arc::new(Field::new("item", DataType::Utf8View, true));
+    let rows = OffsetBuffer::from_lengths(texts.iter().map(|text| text.rows.len()));
+    ListArray::try_new(field, rows, Arc::new(prompts), None)
 }
 
 /// An array of text that was printed from fragments.
@@ -218,7 +270,10 @@ fn schema(panel: &Schema, form: &Form) -> Result<SchemaRef> {
         Field::new("title_start", spans.clone(), true),
         Field::new("title_end", spans, true),
     ];
+    let views = Arc::new(Field::new("item", DataType::Utf8View, true));
+    let prompt = Field::new("prompt", DataType::List(views), true);
     let fields = who.into_iter().chain(own).chain(what);
+    let fields = fields.chain(form.prompts.then_some(prompt));
     let schema = Schema::new(fields.collect::<Vec<_>>());
     Ok(Arc::new(schema.with_metadata(form.metadata.clone())))
 }

@@ -387,20 +387,23 @@ fn small_integers(
         return Ok(None);
     }
     let integers = narrow.as_primitive::<Int32Type>();
-    let bounds = |values: &[i32]| Some((*values.iter().min()?, *values.iter().max()?));
     let wider = |a: (i32, i32), b: (i32, i32)| (a.0.min(b.0), a.1.max(b.1));
+    let nothing = (i32::MAX, i32::MIN);
+    let extremes = |values: &[i32]| {
+        let each = values.iter().map(|&value| (value, value));
+        each.fold(nothing, wider)
+    };
     let found = match integers.nulls() {
         None => {
-            let chunks = integers.values().par_chunks(1 << 15);
-            chunks.filter_map(bounds).reduce_with(wider)
+            let chunks = integers.values().par_chunks(1 << 16).map(extremes);
+            chunks.reduce(|| nothing, wider)
         }
-        Some(_) => integers
-            .iter()
-            .flatten()
-            .map(|value| (value, value))
-            .reduce(wider),
+        Some(_) => {
+            let known = integers.iter().flatten().map(|value| (value, value));
+            known.fold(nothing, wider)
+        }
     };
-    let (low, high) = found.unwrap_or((0, 0));
+    let (low, high) = if found == nothing { (0, 0) } else { found };
     if i64::from(high) - i64::from(low) >= COMBINED as i64 {
         return Ok(None);
     }

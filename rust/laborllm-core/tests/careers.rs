@@ -80,6 +80,7 @@ fn texts(panel: &Checked, batch_bytes: usize, education: Education) -> Vec<(Stri
         education,
         metadata: HashMap::new(),
         batch_bytes,
+        prompts: true,
     };
     let mut found = Vec::new();
     for batch in render(panel.batch.clone(), form, Choice::default()).unwrap() {
@@ -277,6 +278,7 @@ fn what_did_not_go_through_the_check_is_not_rendered() {
         education: Education::Target,
         metadata: HashMap::new(),
         batch_bytes: 1,
+        prompts: false,
     };
     let raw = batch(&[(1, 1990, 0, None)]);
     let error = render(raw, form, Choice::default()).err();

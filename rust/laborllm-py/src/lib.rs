@@ -218,7 +218,7 @@ impl Pieces {
         metadata: HashMap<String, String>,
         batch_bytes: usize,
     ) -> PyResult<Batches> {
-        let form = form(template, metadata, batch_bytes)?;
+        let form = form(template, metadata, batch_bytes, false)?;
         let rendered = resume::render_stream(&self.schema, self.take(), form);
         rendered.map(Batches::from).map_err(raised)
     }
@@ -247,6 +247,7 @@ fn form(
     (header, row, end, missing, education): Texts,
     metadata: HashMap<String, String>,
     batch_bytes: usize,
+    prompts: bool,
 ) -> PyResult<resume::Form> {
     Ok(resume::Form {
         template: template::Template::parse(&header, &row, &end).map_err(raised)?,
@@ -254,13 +255,14 @@ fn form(
         education: education.parse().map_err(raised)?,
         metadata,
         batch_bytes,
+        prompts,
     })
 }
 
 #[expect(clippy::too_many_arguments, reason = "they are keywords in Python")]
 /// Print a panel's resumes as a stream of batches; see `laborllm_core::resume::render`.
 #[pyfunction]
-#[pyo3(signature = (panel, *, template, starts, complete, windows, metadata, batch_bytes))]
+#[pyo3(signature = (panel, *, template, starts, complete, windows, metadata, batch_bytes, prompts=false))]
 fn render(
     py: Python<'_>,
     panel: PyTable,
@@ -270,8 +272,9 @@ fn render(
     windows: Option<(PyArray, PyArray)>,
     metadata: HashMap<String, String>,
     batch_bytes: usize,
+    prompts: bool,
 ) -> PyResult<Batches> {
-    let form = form(template, metadata, batch_bytes)?;
+    let form = form(template, metadata, batch_bytes, prompts)?;
     let choice = choice(starts, complete, windows)?;
     let panel = border::whole(panel)?;
     let rendered = py.detach(|| resume::render(panel, form, choice));
@@ -295,7 +298,7 @@ fn tokenize(
     batch_bytes: usize,
     encode: Py<PyAny>,
 ) -> PyResult<Batches> {
-    let form = form(template, metadata, batch_bytes)?;
+    let form = form(template, metadata, batch_bytes, false)?;
     let choice = choice(starts, complete, windows)?;
     let panel = border::whole(panel)?;
     let mut exception = None;
