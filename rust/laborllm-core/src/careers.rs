@@ -336,19 +336,3 @@ pub(crate) fn first_rows(
     RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
         .map_err(|error| Error::unreadable("worker_id", &error))
 }
-
-/// Cut texts into batches of about so many elements, of equal numbers of texts, by the length of the first thousand.
-pub(crate) fn evenly(
-    texts: usize,
-    elements: usize,
-    length: impl Fn(Range<usize>) -> usize,
-) -> Vec<Range<usize>> {
-    let some = texts.min(1000);
-    let mean = (length(0..some) / some.max(1)).max(1);
-    let most = (elements / mean).max(1);
-    let each = texts.div_ceil(texts.div_ceil(most).max(1)).max(1);
-    (0..texts)
-        .step_by(each)
-        .map(|first| first..texts.min(first + each))
-        .collect()
-}

@@ -10,7 +10,7 @@ use arrow_array::{ArrayRef, Int32Array, LargeListArray, ListArray, RecordBatch, 
 use arrow_buffer::OffsetBuffer;
 use arrow_schema::{DataType, Field, Fields, Schema, SchemaRef};
 
-use crate::careers::{Careers, Plan, Renderer, evenly, fields};
+use crate::careers::{Careers, Plan, Renderer, fields};
 use crate::fragments::Table;
 use crate::pool::Recycled;
 use crate::printing::{Part, Press, Printed};
@@ -117,8 +117,7 @@ impl Tokens {
 
 impl Plan for Tokens {
     fn batches(&self) -> Vec<Range<usize>> {
-        let length = |texts| self.press.length(texts);
-        evenly(self.press.windows.len(), self.batch_tokens, length)
+        self.press.batches(self.batch_tokens)
     }
 
     fn print(&self, texts: Range<usize>, threads: usize) -> Result<RecordBatch> {

@@ -14,6 +14,8 @@ mod order;
 pub mod panel;
 mod pool;
 mod printing;
+#[doc(hidden)]
+pub mod probe;
 pub mod resume;
 mod segments;
 pub mod shards;

@@ -61,7 +61,7 @@ pub(crate) struct Printed<T: Printable> {
 }
 
 /// Texts of a batch that one thread prints: their codes, known before their places are.
-struct Share {
+pub(crate) struct Share {
     texts: Vec<Window>,
     header: Vec<Recycled<u32>>,
     /// The worker that the first code of `header` belongs to.
@@ -73,7 +73,12 @@ struct Share {
 }
 
 impl Share {
-    fn rows(&self) -> usize {
+    /// Elements, and texts.
+    pub fn size(&self) -> (usize, usize) {
+        (self.length, self.texts.len())
+    }
+
+    pub fn rows(&self) -> usize {
         self.texts.iter().map(|text| text.rows.len()).sum()
     }
 }
@@ -117,12 +122,21 @@ impl<T: Printable, const N: usize> Press<T, N> {
         }
     }
 
-    /// Elements of some of the texts.
-    pub fn length(&self, texts: Range<usize>) -> usize {
-        self.share(texts).length
+    /// Cut the texts into batches of about so many elements, equal in number, by the length of the first thousand.
+    pub fn batches(&self, elements: usize) -> Vec<Range<usize>> {
+        let texts = self.windows.len();
+        let some = texts.min(1000);
+        let mean = (self.share(0..some).length / some.max(1)).max(1);
+        let most = (elements / mean).max(1);
+        let each = texts.div_ceil(texts.div_ceil(most).max(1)).max(1);
+        let batches = (0..texts).step_by(each);
+        batches
+            .map(|first| first..texts.min(first + each))
+            .collect()
     }
 
-    fn share(&self, texts: Range<usize>) -> Share {
+    /// Codes and lengths of some of the texts.
+    pub fn share(&self, texts: Range<usize>) -> Share {
         let texts: Vec<Window> = texts.map(|text| self.windows.get(text)).collect();
         let rows = span(texts.iter().map(|text| text.rows.clone()));
         let workers = span(texts.iter().map(|text| text.worker..text.worker + 1));
@@ -172,7 +186,7 @@ impl<T: Printable, const N: usize> Press<T, N> {
     }
 
     /// Print a share to its places; `base` is where it begins in the batch.
-    fn fill(&self, share: &Share, base: usize, places: Places<'_, T>) {
+    pub fn fill(&self, share: &Share, base: usize, places: Places<'_, T>) {
         let (header, row) = (
             self.header.columns(&share.header),
             self.row.columns(&share.row),

@@ -11,7 +11,7 @@ use arrow_array::{
 use arrow_buffer::{Buffer, OffsetBuffer};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 
-use crate::careers::{Careers, Panels, Plan, Planner, Renderer, evenly, fields, first_rows};
+use crate::careers::{Careers, Panels, Plan, Planner, Renderer, fields, first_rows};
 use crate::fragments::Table;
 use crate::pool::Recycled;
 use crate::printing::{Part, Press, Printed};
@@ -127,20 +127,30 @@ pub fn render_stream(panel: &Schema, panels: Panels, form: Form) -> Result<Rende
     Ok(Renderer::over(schema, panels, planner))
 }
 
+/// Fragments of text for one panel.
+pub(crate) fn press(
+    careers: &Careers,
+    panel: &RecordBatch,
+    form: &Form,
+    choice: Choice,
+) -> Result<Press<u8, 64>> {
+    careers.check_tag(&form.template)?;
+    let windows = careers.windows(choice)?;
+    let (header, row) = form.segments(panel, &windows, Cuts::Fields)?;
+    let [_, _, end] = form.template.texts();
+    Ok(Press {
+        header: part(header),
+        row: part(row),
+        end: end.into_bytes(),
+        windows,
+        around: (1, 1),
+    })
+}
+
 impl Resumes {
     fn new(panel: &RecordBatch, form: &Form, choice: Choice, schema: SchemaRef) -> Result<Self> {
         let careers = Careers::new(panel)?;
-        careers.check_tag(&form.template)?;
-        let windows = careers.windows(choice)?;
-        let (header, row) = form.segments(panel, &windows, Cuts::Fields)?;
-        let [_, _, end] = form.template.texts();
-        let press = Press {
-            header: part(header),
-            row: part(row),
-            end: end.into_bytes(),
-            windows,
-            around: (1, 1),
-        };
+        let press = press(&careers, panel, form, choice)?;
         Ok(Self {
             careers,
             press,
@@ -153,8 +163,7 @@ impl Resumes {
 
 impl Plan for Resumes {
     fn batches(&self) -> Vec<Range<usize>> {
-        let length = |texts| self.press.length(texts);
-        evenly(self.press.windows.len(), self.batch_bytes, length)
+        self.press.batches(self.batch_bytes)
     }
 
     fn print(&self, texts: Range<usize>, threads: usize) -> Result<RecordBatch> {
