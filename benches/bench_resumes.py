@@ -1,15 +1,17 @@
-"""Panel → resumes: laborllm against pyarrow compute, polars and plain Python; same rows, same texts.
+"""Panel → resumes: laborllm against pyarrow compute, polars, DuckDB, pandas, datasets and plain Python; same texts.
 
-    python benches/bench_resumes.py [--workers 100000] [--rounds 9] [--threads 2]
+    python benches/bench_resumes.py [--workers 100000] [--rounds 9] [--threads 2] [--cases sorted,shuffled]
 
 Every peer gets its own columns prepared outside the clock, in the layout it is fastest with. `sorted` prints a panel
 that stands in order already (laborllm: a checked Panel, spans of all titles included). `shuffled` begins with rows in
 random order (laborllm: all checks of Panel.from_arrow are inside the clock; the peers sort and check nothing). The
 consumer reads a byte of every page and lets go of each array before it asks for the next; `kept` holds all until the
-end. Sorted peers run whole and in batches of whole workers, and their better time counts. Variants are interleaved,
-three runs of each a round: the first is cold, the best of the others warm. Texts are compared by SHA-256; peak memory
-is that of a fresh process, above its prepared input.
-Results go to benches/results/resumes.json.
+end, `one array` is a single contiguous one. Sorted peers run whole and in batches of whole workers, and their better
+time counts. Variants are interleaved, three runs of each a round: the first is cold (the others have run since), the
+best of the others warm. The slow ones run on a tenth of the workers, where all texts are compared again. Texts are
+compared by SHA-256; peak memory is that of a fresh process, above its prepared input.
+`scaling` compares two threads with one, in processes of their own, beside memcpy on as many threads.
+Results go to benches/results/resumes.json, of other numbers of workers to resumes-N.json.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).parent / "results" / "resumes.json"
+RESULTS = Path(__file__).parent / "results"
 LEVELS = ["less than high school", "high school", "some college", "college", "graduate degree"]
 HEAD = (
     "<A worker from the PSID dataset>\nThe following information is available about the work history of a ",
@@ -38,6 +40,8 @@ HEAD = (
     "and the job title:\n",
 )
 END = "<END OF DATA>"
+BATCH_BYTES = 2 << 20
+"""The default of laborllm."""
 Texts = Iterable[Any]
 Variant = Callable[[], Texts]
 
@@ -71,20 +75,25 @@ def make_rows(workers: int, *, shuffle: bool) -> tuple[Any, Any]:
     return (table.take(rng.permutation(rows)) if shuffle else table), occupations
 
 
-def laborllm_variant(table: Any, occupations: Any, *, shuffle: bool) -> Variant:
+def laborllm_variant(table: Any, occupations: Any, *, shuffle: bool, batch_bytes: int | None = None) -> Variant:
     """The panel checked before the clock starts, or inside of it where rows are shuffled."""
+    from laborllm import resume
     from laborllm.panel import Panel
-    from laborllm.resume import Template, render
+    from laborllm.resume import Template
 
     template = Template.load("labor-llm")
 
     def read() -> Panel:
         return Panel.from_arrow(table, occupations=occupations, dataset="PSID")
 
+    def texts(panel: Panel) -> Texts:
+        resume.BATCH_BYTES = batch_bytes or BATCH_BYTES
+        return (batch["resume"] for batch in resume.render(panel, template))
+
     if shuffle:
-        return lambda: (batch["resume"] for batch in render(read(), template))
+        return lambda: texts(read())
     panel = read()
-    return lambda: (batch["resume"] for batch in render(panel, template))
+    return lambda: texts(panel)
 
 
 def in_batches(variant: Callable[..., Variant], table: Any, *, workers: int) -> Variant:
@@ -184,9 +193,83 @@ def python_variant(table: Any, *, shuffle: bool) -> Variant:
     return run
 
 
+def duckdb_variant(table: Any, *, shuffle: bool) -> Variant:
+    """One query over a table of its own: lines, gathered by worker in the order of years."""
+    import duckdb
+    import pyarrow as pa
+
+    connection = duckdb.connect(config={"threads": int(os.environ["OMP_NUM_THREADS"])})
+    connection.register("rows", table)
+    connection.execute("create table panel as select * from rows")
+    order = "" if not shuffle else " order by year"
+    heads = [f"any_value({name})" for name in ("gender", "race", "birth_year")]
+    parts = [repr(HEAD[0]), heads[0], "' '", heads[1], repr(HEAD[1]), heads[2], repr(HEAD[2])]
+    literal = [part if not part.startswith("'") else "E" + part for part in parts]
+    line = f"concat(year, ' (', education, '): ', occupation, E'\\n'), ''{order}"
+    text = f"concat({', '.join(literal)}, string_agg({line}), '{END}')"
+    query = f"select {text} as resume from panel group by worker_id order by worker_id"  # noqa: S608  our own words
+
+    def run() -> Texts:
+        found = connection.sql(query).to_arrow_table()["resume"]
+        return found.cast(pa.large_string()).chunks
+
+    return run
+
+
+def pandas_variant(table: Any, *, shuffle: bool) -> Variant:
+    """Whole columns joined as strings, then by worker."""
+    import pyarrow as pa
+
+    frame = table.to_pandas()
+
+    def run() -> Texts:
+        rows = frame.sort_values(["worker_id", "year"]) if shuffle else frame
+        line = rows["year"].astype(str) + " (" + rows["education"] + "): " + rows["occupation"] + "\n"
+        by = rows["worker_id"]
+        first = rows.groupby(by, sort=True)[["gender", "race", "birth_year"]].first()
+        body = line.groupby(by, sort=True).agg("".join)
+        head = HEAD[0] + first["gender"] + " " + first["race"] + HEAD[1] + first["birth_year"].astype(str) + HEAD[2]
+        return [pa.array(head + body + END, pa.large_string())]
+
+    return run
+
+
+def datasets_variant(table: Any, *, shuffle: bool) -> Variant:
+    """`map` over one row per worker, lists of years and titles prepared outside the clock."""
+    import datasets
+    import pyarrow as pa
+
+    datasets.disable_caching()
+    datasets.disable_progress_bars()
+    rows = table.sort_by([("worker_id", "ascending"), ("year", "ascending")]) if shuffle else table
+    lists = [("year", "list"), ("education", "list"), ("occupation", "list")]
+    heads = [(name, "first") for name in ("gender", "race", "birth_year")]
+    grouped = rows.group_by("worker_id", use_threads=False).aggregate([*lists, *heads])
+    data = datasets.Dataset(grouped)
+
+    def texts(batch: dict[str, list[Any]]) -> dict[str, list[str]]:
+        columns = (batch[name] for name in ("gender_first", "race_first", "birth_year_first"))
+        lines = zip(batch["year_list"], batch["education_list"], batch["occupation_list"], strict=True)
+        bodies = ("".join(f"{y} ({e}): {t}\n" for y, e, t in zip(*line, strict=True)) for line in lines)
+        return {
+            "resume": [
+                f"{HEAD[0]}{gender} {race}{HEAD[1]}{born}{HEAD[2]}{body}{END}"
+                for gender, race, born, body in zip(*columns, bodies, strict=True)
+            ]
+        }
+
+    def run() -> Texts:
+        made = data.map(texts, batched=True, remove_columns=data.column_names, keep_in_memory=True)
+        return [chunk.cast(pa.large_string()) for chunk in made.data.table["resume"].chunks]
+
+    return run
+
+
 BATCH_WORKERS = 8_000
-"""About the 8 MB of text in a batch of laborllm."""
-PEERS = {"pyarrow compute": pyarrow_variant, "polars lazy": polars_variant}
+"""About 8 MB of text."""
+PEERS = {"pyarrow compute": pyarrow_variant, "polars lazy": polars_variant, "DuckDB": duckdb_variant}
+SLOW = {"plain Python": python_variant, "pandas": pandas_variant, "datasets.map": datasets_variant}
+SLOW_SHARE = 10
 
 
 def make(name: str, workers: int, *, shuffle: bool) -> Variant:
@@ -194,17 +277,19 @@ def make(name: str, workers: int, *, shuffle: bool) -> Variant:
     table, occupations = make_rows(workers, shuffle=shuffle)
     base, _, form = name.partition(", ")
     if base == "laborllm":
-        run = laborllm_variant(table, occupations, shuffle=shuffle)
+        run = laborllm_variant(
+            table, occupations, shuffle=shuffle, batch_bytes=1 << 40 if form == "one array" else None
+        )
         return kept(run) if form == "kept" else run
     if form == "batches":
         return in_batches(PEERS[base], table, workers=BATCH_WORKERS)
-    return {**PEERS, "plain Python": python_variant}[base](table, shuffle=shuffle)
+    return {**PEERS, **SLOW}[base](table, shuffle=shuffle)
 
 
 def names_of(case: str) -> list[str]:
-    """The variants of a case; plain Python comes apart."""
-    batches = [f"{peer}, batches" for peer in PEERS] if case == "sorted" else []
-    return ["laborllm", "laborllm, kept", *PEERS, *batches]
+    """The variants of a case; the slow ones come apart."""
+    batches = [f"{peer}, batches" for peer in PEERS if peer != "DuckDB"] if case == "sorted" else []
+    return ["laborllm", "laborllm, kept", "laborllm, one array", *PEERS, *batches]
 
 
 REPEATS = 3
@@ -258,41 +343,89 @@ def resident_peak() -> float:
 
 
 def measure(case: str, workers: int, rounds: int) -> dict[str, Any]:
-    """Interleave all variants; plain Python runs on a tenth of the workers, where all texts are compared again."""
-    names = names_of(case)
+    """Interleave all variants; the slow ones run on a tenth of the workers, where all texts are compared again."""
+    names, slow = names_of(case), workers // SLOW_SHARE
     runs = {name: make(name, workers, shuffle=case == "shuffled") for name in names}
-    small = {name: make(name, workers // 10, shuffle=case == "shuffled") for name in [*names, "plain Python"]}
+    small = {name: make(name, slow, shuffle=case == "shuffled") for name in [*names, *SLOW]}
     seen = {name: digest(run()) for name, run in runs.items()}
     seen_small = {name: digest(run()) for name, run in small.items()}
     same = len(set(seen.values())) == 1 and len(set(seen_small.values())) == 1
-    size, size_small = seen["laborllm"][1], seen_small["laborllm"][1]
-    cold: dict[str, list[float]] = {name: [] for name in [*names, "plain Python"]}
-    warm: dict[str, list[float]] = {name: [] for name in cold}
+    runs |= {name: small[name] for name in SLOW}
+    cold: dict[str, list[float]] = {name: [] for name in runs}
+    warm: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
-        for name, run in [*runs.items(), ("plain Python", small["plain Python"])]:
+        for name, run in runs.items():
             times = [clock(run) for _ in range(REPEATS)]
             cold[name].append(times[0])
             warm[name].append(min(times[1:]))
     found = {}
     for name, times in warm.items():
-        bytes_ = size_small if name == "plain Python" else size
+        size = (seen_small if name in SLOW else seen)[name][1]
+        low, median, high = statistics.quantiles((size / time / 1e6 for time in times), n=4)
         found[name] = {
-            "mb_per_s": bytes_ / statistics.median(times) / 1e6,
-            "mb_per_s_range": [bytes_ / max(times) / 1e6, bytes_ / min(times) / 1e6],
-            "mb_per_s_cold": bytes_ / statistics.median(cold[name]) / 1e6,
+            "mb_per_s": median,
+            "mb_per_s_quartiles": [low, high],
+            "mb_per_s_cold": size / statistics.median(cold[name]) / 1e6,
             "seconds": times,
             "seconds_cold": cold[name],
-            "peak_mb": peak(name, workers // 10 if name == "plain Python" else workers, case),
+            "peak_mb": peak(name, slow if name in SLOW else workers, case),
         }
-    best, best_cold = (max(found[name][key] for name in names[2:]) for key in ("mb_per_s", "mb_per_s_cold"))
+    best = {
+        key: max(found[name][key] for name in found if "laborllm" not in name) for key in ("mb_per_s", "mb_per_s_cold")
+    }
+    own = [name for name in names if "laborllm" in name]
     return {
         "case": case,
-        "text_mb": size / 1e6,
+        "text_mb": seen["laborllm"][1] / 1e6,
         "same": same,
-        "ratio": found["laborllm"]["mb_per_s"] / best,
-        "ratio_kept": found["laborllm, kept"]["mb_per_s"] / best,
-        "ratio_cold": found["laborllm"]["mb_per_s_cold"] / best_cold,
+        "ratios": {name: found[name]["mb_per_s"] / best["mb_per_s"] for name in own},
+        "ratios_cold": {name: found[name]["mb_per_s_cold"] / best["mb_per_s_cold"] for name in own},
         "variants": found,
+    }
+
+
+def speed(workers: int) -> None:
+    """Print the best of ten runs of laborllm and of memcpy on as many threads, in GB/s."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    import numpy as np
+
+    threads = int(os.environ["RAYON_NUM_THREADS"])
+    run = make("laborllm", workers, shuffle=False)
+    size = digest(run())[1]
+    source = np.ones(256 << 20, np.uint8)
+    rings = [[np.ones(BATCH_BYTES, np.uint8) for _ in range(3)] for _ in range(threads)]
+
+    def copy(thread: int) -> None:
+        for turn, start in enumerate(range(thread * BATCH_BYTES, size - BATCH_BYTES, threads * BATCH_BYTES)):
+            from_ = start % (len(source) - BATCH_BYTES)
+            np.copyto(rings[thread][turn % 3], source[from_ : from_ + BATCH_BYTES])
+
+    def memcpy() -> float:
+        start = time.perf_counter()
+        list(pool.map(copy, range(threads)))
+        return time.perf_counter() - start
+
+    with ThreadPoolExecutor(threads) as pool:
+        best = min(clock(run) for _ in range(10)), min(memcpy() for _ in range(10))
+    print(*(size / seconds / 1e9 for seconds in best))
+
+
+def scaling(workers: int, rounds: int) -> dict[str, Any]:
+    """Two threads over one, for laborllm and for memcpy: medians over interleaved processes."""
+    found: dict[str, list[list[float]]] = {"1": [], "2": []}
+    for _ in range(rounds):
+        for threads, results in found.items():
+            environment = {**os.environ, "RAYON_NUM_THREADS": threads}
+            command = [sys.executable, __file__, "--workers", str(workers), "--speed"]
+            out = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+            results.append([float(word) for word in out.split()])
+    ours, memcpy = ([statistics.median(run[part] for run in found[t]) for t in ("1", "2")] for part in (0, 1))
+    return {
+        "laborllm_gb_per_s": ours,
+        "memcpy_gb_per_s": memcpy,
+        "laborllm": ours[1] / ours[0],
+        "memcpy": memcpy[1] / memcpy[0],
     }
 
 
@@ -301,17 +434,18 @@ def show(record: dict[str, Any]) -> None:
     facts = [f"{record['workers']} workers", record["machine"], f"{record['threads']} threads", record["date"]]
     print("resumes:", ", ".join([*facts, f"commit {record['commit']}", f"{record['rounds']} interleaved rounds"]))
     for case in record["cases"]:
-        plain = case["variants"]["plain Python"]["mb_per_s"]
         same = "yes" if case["same"] else "NO"
         print(f"\n{case['case']}: {case['text_mb']:.0f} MB of text, texts identical: {same}")
-        print(f"{'variant':<26}{'MB/s (warm)':>13}{'min..max':>14}{'cold':>7}{'x plain':>9}{'peak MB':>9}")
+        print(f"{'variant':<26}{'MB/s (warm)':>13}{'quartiles':>14}{'cold':>7}{'peak MB':>9}")
         for name, row in case["variants"].items():
-            spread = "{:.0f}..{:.0f}".format(*row["mb_per_s_range"])
-            speed = row["mb_per_s"]
+            spread = "{:.0f}..{:.0f}".format(*row["mb_per_s_quartiles"])
             cold = f"{row['mb_per_s_cold']:.0f}"
-            print(f"{name:<26}{speed:>13.0f}{spread:>14}{cold:>7}{speed / plain:>9.1f}{row['peak_mb']:>9.0f}")
-        print("laborllm / best peer: {ratio:.2f}, kept {ratio_kept:.2f}, cold {ratio_cold:.2f}".format(**case))
-    print("\nplain Python ran on a tenth of the workers")
+            print(f"{name:<26}{row['mb_per_s']:>13.0f}{spread:>14}{cold:>7}{row['peak_mb']:>9.0f}")
+        for name, ratio in case["ratios"].items():
+            print(f"{name} / best peer: {ratio:.2f}, cold {case['ratios_cold'][name]:.2f}")
+    if record["scaling"]:
+        print("\ntwo threads over one: laborllm {laborllm:.2f}, memcpy {memcpy:.2f}".format(**record["scaling"]))
+    print(f"\non a tenth of the workers: {', '.join(SLOW)}")
 
 
 def main() -> None:
@@ -320,6 +454,8 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=100_000)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cases", default="sorted,shuffled")
+    parser.add_argument("--speed", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--one", nargs=2, metavar=("VARIANT", "CASE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     for variable in ("RAYON_NUM_THREADS", "POLARS_MAX_THREADS", "OMP_NUM_THREADS"):
@@ -330,7 +466,10 @@ def main() -> None:
     if options.one:
         one(options.one[0], options.workers, options.one[1])
         return
-    cases = [measure(case, options.workers, options.rounds) for case in ("sorted", "shuffled")]
+    if options.speed:
+        speed(options.workers)
+        return
+    cases = [measure(case, options.workers, options.rounds) for case in options.cases.split(",")]
     commit = subprocess.run(
         ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
     ).stdout.strip()
@@ -342,10 +481,12 @@ def main() -> None:
         "date": datetime.now(UTC).date().isoformat(),
         "commit": commit or None,
         "cases": cases,
+        "scaling": scaling(options.workers, 5) if "sorted" in options.cases else None,
     }
     show(record)
-    RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    RESULTS.mkdir(exist_ok=True)
+    name = "resumes.json" if options.workers == 100_000 else f"resumes-{options.workers}.json"
+    (RESULTS / name).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     if not all(case["same"] for case in cases):
         sys.exit("the texts differ")
 

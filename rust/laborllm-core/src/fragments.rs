@@ -153,6 +153,7 @@ impl<'a, T: Printable> Cursor<'a, T> {
         self.rows += 1;
     }
 
+    #[inline(always)]
     pub fn end_text(&mut self, end: &[T]) {
         self.places.values[self.at..self.at + end.len()].copy_from_slice(end);
         self.at += end.len();
