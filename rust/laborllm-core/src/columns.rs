@@ -8,8 +8,8 @@ use arrow_cast::cast;
 use arrow_schema::{ArrowError, DataType};
 use hashbrown::HashMap;
 
-/// A column of text: one code per row, -1 for null and for the empty string, and the values that occur, bytewise
-/// ascending, so that codes compare as their texts do and depend neither on row order nor on chunks.
+/// A column as one code per row, -1 for null and for the empty string, and the texts that codes stand for. Those of text
+/// occur and ascend bytewise, so that codes compare as their texts do and depend neither on row order nor on chunks.
 #[derive(Debug, Clone)]
 pub(crate) struct Coded {
     pub codes: Vec<i32>,
@@ -63,8 +63,13 @@ pub(crate) fn is_integer(kind: &DataType) -> bool {
     }
 }
 
-/// Codes of a column; what is no text is cast to text first.
+/// Codes of a column; what is neither text nor an integer of a small range is cast to text first.
 pub(crate) fn factorise(chunks: &[ArrayRef]) -> Result<Coded, ArrowError> {
+    if chunks.iter().all(|chunk| is_integer(chunk.data_type()))
+        && let Some(coded) = small_integers(chunks)?
+    {
+        return Ok(coded);
+    }
     let chunks = chunks
         .iter()
         .map(Chunk::new)
@@ -74,6 +79,36 @@ pub(crate) fn factorise(chunks: &[ArrayRef]) -> Result<Coded, ArrowError> {
         coder.push(chunk);
     }
     Ok(coder.finish())
+}
+
+/// Integers by their distance from the least one, in the order of numbers; None where their range is large.
+fn small_integers(chunks: &[ArrayRef]) -> Result<Option<Coded>, ArrowError> {
+    let narrow = chunks.iter().map(|chunk| cast(chunk, &DataType::Int32));
+    let narrow = narrow.collect::<Result<Vec<_>, _>>()?;
+    let nulls = |chunks: &[ArrayRef]| {
+        chunks
+            .iter()
+            .map(|chunk| chunk.logical_null_count())
+            .sum::<usize>()
+    };
+    let values = || {
+        narrow
+            .iter()
+            .flat_map(|chunk| chunk.as_primitive::<Int32Type>())
+    };
+    let known = || values().flatten();
+    let (Some(low), Some(high)) = (known().min(), known().max()) else {
+        return Ok(None);
+    };
+    if nulls(chunks) != nulls(&narrow) || i64::from(high) - i64::from(low) >= 1 << 16 {
+        return Ok(None);
+    }
+    Ok(Some(Coded {
+        codes: values()
+            .map(|value| value.map_or(-1, |value| value - low))
+            .collect(),
+        values: (low..=high).map(|value| value.to_string()).collect(),
+    }))
 }
 
 /// One chunk with its dictionary, if any, in one layout.
