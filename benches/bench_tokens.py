@@ -7,8 +7,9 @@ each in the form it reads fastest, and need not take the ids out of what they re
 whole and in quarters of whole workers, and its better form counts. Variants are interleaved, three runs of each a
 round: the first is cold (the others have run since), the best of the others warm. Before the rounds each has run four
 times, since some keep what they have seen. `SLOW` ones run on the first fiftieth of the workers: rates are per token.
-CPU time is that of all threads of the process. Ids are compared with Hugging Face's by SHA-256, without what a tokenizer
-puts in front and behind, which some peers cannot add. Peak memory is that of a fresh process, above its prepared input.
+CPU time is that of all threads of the process. Ids are compared with Hugging Face's by SHA-256, without what a
+tokenizer puts in front and behind, which some peers cannot add. Peak memory is that of a fresh process, above its
+prepared input.
 The tokenizers are those of tests/families.py at full size, trained at the first run, or given by path; under the
 trained ones a mean of tokens that is not within 15 % of the released tokenizers' is an error.
 Results go to benches/results/tokens.json.

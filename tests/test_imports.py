@@ -17,7 +17,7 @@ LAYERS = [
     {"files"},
     {"occupations", "panel"},
     {"surveys", "resume", "trie", "synth"},
-    {"tokens", "fragments", "prediction_form", "predictions", "metrics"},
+    {"tokens", "fragments", "packing", "prediction_form", "predictions", "metrics"},
     {"encoder", "windows"},
     {"score"},
     {"train"},

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from laborllm.models.counts import Laplace, Marginal, Markov, TwoStage, Uniform
     from laborllm.models.language import LanguageModel
     from laborllm.occupations import Occupations
+    from laborllm.packing import pack, read_packed, write_packed
     from laborllm.panel import Panel
     from laborllm.predictions import Predictions
     from laborllm.report import write_report
@@ -32,7 +33,10 @@ _HOME = {
     "TitleTrie": "trie",
     "TwoStage": "models.counts",
     "Uniform": "models.counts",
+    "pack": "packing",
+    "read_packed": "packing",
     "render": "resume",
+    "write_packed": "packing",
     "write_report": "report",
 }
 
@@ -50,7 +54,10 @@ __all__ = [
     "TwoStage",
     "Uniform",
     "__version__",
+    "pack",
+    "read_packed",
     "render",
+    "write_packed",
     "write_report",
 ]
 

@@ -5,11 +5,13 @@ from typing import Any, Protocol, final
 
 __all__ = [
     "Batches",
+    "FirstFit",
     "Pieces",
     "TitleTrie",
     "bind_template",
     "check_panel",
     "draws",
+    "pack_best_fit",
     "render",
     "strip_template",
     "template_fields",
@@ -18,6 +20,9 @@ __all__ = [
 
 class _Stream(Protocol):
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+class _Schema(Protocol):
+    def __arrow_c_schema__(self) -> object: ...
 
 class _Array(Protocol):
     def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]: ...
@@ -91,6 +96,35 @@ class Pieces:
     def __iter__(self) -> Pieces: ...
     def __next__(self) -> tuple[Any, Any]: ...
     def render(self, template: _Texts, metadata: Mapping[str, str], batch_bytes: int) -> Batches: ...
+
+def pack_best_fit(
+    tokens: _Stream,
+    *,
+    length: int,
+    pad_id: int,
+    labels: str | None,
+    position_ids: bool,
+    metadata: Mapping[str, str],
+    seed: int | None,
+) -> Any: ...
+
+@final
+class FirstFit:
+    def __new__(
+        cls,
+        schema: _Schema,
+        *,
+        length: int,
+        pad_id: int,
+        labels: str | None,
+        position_ids: bool,
+        metadata: Mapping[str, str],
+        open_bins: int,
+    ) -> FirstFit: ...
+    @property
+    def schema(self) -> Any: ...
+    def push(self, batch: _Array) -> list[Any]: ...
+    def finish(self) -> list[Any]: ...
 
 @final
 class TitleTrie:

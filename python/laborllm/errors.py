@@ -30,6 +30,10 @@ class TrieError(LaborLLMError):
     """Token sequences from which no title trie can be built."""
 
 
+class PackingError(LaborLLMError):
+    """A token table that cannot be packed as asked: a career longer than a bin, a column that is absent or broken."""
+
+
 class ModelError(LaborLLMError):
     """A base, a checkpoint or a model directory that cannot be used as asked."""
 

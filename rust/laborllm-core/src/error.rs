@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-/// Which of the three contracts an [`Error`] is about.
+/// Which of the contracts an [`Error`] is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// The panel breaks its contract.
@@ -11,6 +11,8 @@ pub enum Kind {
     Template,
     /// Token sequences that make no trie.
     Trie,
+    /// A token table that cannot be packed as asked.
+    Packing,
 }
 
 /// Short name for results of this crate.
@@ -333,6 +335,76 @@ pub enum Error {
         /// Sum of their lengths.
         tokens: usize,
     },
+    /// A column of the token table is absent.
+    #[error("the token table has no column '{column}'; present are {}; {way_out}", names(.present))]
+    MissingTokenColumn {
+        /// Its name.
+        column: String,
+        /// Names of the columns that came.
+        present: Vec<String>,
+        /// Where it comes from, or how to do without it.
+        way_out: &'static str,
+    },
+    /// A column of the token table that cannot be read.
+    #[error("the column '{column}' of the token table cannot be read: {reason}")]
+    TokenColumn {
+        /// Its name.
+        column: String,
+        /// What is wrong and what is meant to stand there.
+        reason: String,
+    },
+    /// A career that no bin can hold.
+    #[error(
+        "the career of {who} has {tokens} tokens and careers are never split, so bins of {length} cannot hold it; pack with a length of {tokens} or more, or render such careers in windows before they are encoded"
+    )]
+    LongCareer {
+        /// The worker and the dataset.
+        who: String,
+        /// Its tokens.
+        tokens: usize,
+        /// Tokens of a bin.
+        length: usize,
+    },
+    /// A career without tokens.
+    #[error("the career of {who} has no tokens; leave such rows out of the token table")]
+    EmptyCareer {
+        /// The worker and the dataset.
+        who: String,
+    },
+    /// A title span that is no range of the career's tokens.
+    #[error(
+        "the career of {who} has {tokens} tokens and a title span from {start} to {stop}; spans are [start, stop) in tokens of their career: encode it anew, or pack with labels=\"all\""
+    )]
+    TitleSpan {
+        /// The worker and the dataset.
+        who: String,
+        /// Its tokens.
+        tokens: usize,
+        /// First token of the span.
+        start: i32,
+        /// One past its last token.
+        stop: i32,
+    },
+    /// A number outside its range.
+    #[error("{name} is {found}; it must be from {least} to {most}")]
+    PackingNumber {
+        /// Name of the argument.
+        name: &'static str,
+        /// The value that came.
+        found: i64,
+        /// The least that is allowed.
+        least: i64,
+        /// The most that is allowed.
+        most: i64,
+    },
+    /// An unknown choice for the labels.
+    #[error(
+        "labels='{found}' is unknown; choose 'all' tokens, 'titles' (tokens of titles and their newlines only), or None for no labels"
+    )]
+    LabelsChoice {
+        /// The word that came.
+        found: String,
+    },
 }
 
 impl Error {
@@ -353,6 +425,13 @@ impl Error {
             | Self::RepeatedUnit { .. }
             | Self::PrefixUnit { .. }
             | Self::TrieSize { .. } => Kind::Trie,
+            Self::MissingTokenColumn { .. }
+            | Self::TokenColumn { .. }
+            | Self::LongCareer { .. }
+            | Self::EmptyCareer { .. }
+            | Self::TitleSpan { .. }
+            | Self::PackingNumber { .. }
+            | Self::LabelsChoice { .. } => Kind::Packing,
             _ => Kind::Panel,
         }
     }
@@ -383,6 +462,29 @@ impl Error {
             reason,
         }
     }
+
+    /// What is wrong with one column of a token table.
+    pub(crate) fn token_column(column: &str, reason: &dyn std::fmt::Display) -> Self {
+        let reason = reason.to_string().replace('\n', " ");
+        Self::TokenColumn {
+            column: column.to_owned(),
+            reason,
+        }
+    }
+}
+
+/// A number that must lie in a range of at most 32 bits.
+pub(crate) fn within(name: &'static str, found: i64, least: i32, most: i32) -> Result<i32> {
+    let (least, most) = (i64::from(least), i64::from(most));
+    if (least..=most).contains(&found) {
+        return Ok(found as i32);
+    }
+    Err(Error::PackingNumber {
+        name,
+        found,
+        least,
+        most,
+    })
 }
 
 fn names(list: &[String]) -> String {

@@ -1,9 +1,12 @@
 //! Panels, resumes and title tries over Arrow: the pure Rust heart of `laborllm`.
 //!
 //! A stream of record batches goes through [`panel::check`] once and is a checked, sorted panel afterwards;
-//! [`resume::Renderer`] prints such a panel through a [`template::Template`]; [`trie::TitleTrie`] walks the token
-//! sequences of titles. Nothing here knows Python or a tokenizer.
+//! [`stream::Stream`] checks what is larger than memory, piece by piece. [`resume`] prints panels through a
+//! [`template::Template`] as text, [`ids`] as token ids; [`pack`] puts whole careers into bins of one length;
+//! [`trie::TitleTrie`] walks the token sequences of titles. Nothing here knows Python or a tokenizer.
 
+mod bin_form;
+mod bins;
 mod careers;
 mod columns;
 pub mod error;
@@ -11,6 +14,7 @@ mod fragments;
 pub mod ids;
 mod keys;
 mod order;
+pub mod pack;
 pub mod panel;
 mod pool;
 mod printing;
@@ -21,6 +25,7 @@ mod segments;
 pub mod shards;
 pub mod stream;
 pub mod template;
+mod token_table;
 pub mod trie;
 mod windows;
 mod workers;

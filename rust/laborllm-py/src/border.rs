@@ -11,6 +11,7 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3_arrow::{PyArray, PyTable};
 
+pyo3::import_exception!(laborllm.errors, PackingError);
 pyo3::import_exception!(laborllm.errors, PanelError);
 pyo3::import_exception!(laborllm.errors, TemplateError);
 pyo3::import_exception!(laborllm.errors, TrieError);
@@ -21,6 +22,7 @@ pub fn raised(error: Error) -> PyErr {
         Kind::Panel => PanelError::new_err(error.to_string()),
         Kind::Template => TemplateError::new_err(error.to_string()),
         Kind::Trie => TrieError::new_err(error.to_string()),
+        Kind::Packing => PackingError::new_err(error.to_string()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The border between `laborllm-core` and Python: arguments, release of the interpreter, errors. No algorithm.
 
 mod border;
+mod packing;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -393,5 +394,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(tokenize, module)?)?;
     module.add_class::<Batches>()?;
     module.add_class::<Pieces>()?;
+    module.add_function(wrap_pyfunction!(packing::pack_best_fit, module)?)?;
+    module.add_class::<packing::FirstFit>()?;
     module.add_class::<TitleTrie>()
 }
