@@ -15,7 +15,9 @@ PACKAGE = Path(laborllm.__file__).parent
 LAYERS = [
     {"_core", "errors"},
     {"files"},
-    {"occupations", "panel"},
+    {"sources"},
+    {"occupations", "panel", "spill"},
+    {"stream"},
     {"surveys", "resume", "trie", "synth"},
     {"tokens", "fragments", "packing", "prediction_form", "predictions", "metrics"},
     {"encoder", "windows"},

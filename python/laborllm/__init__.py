@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from laborllm.report import write_report
     from laborllm.resume import Template, render
     from laborllm.score import TitleScorer
+    from laborllm.stream import PanelStream
     from laborllm.trie import TitleTrie
 
 _HOME = {
@@ -27,6 +28,7 @@ _HOME = {
     "Markov": "models.counts",
     "Occupations": "occupations",
     "Panel": "panel",
+    "PanelStream": "stream",
     "Predictions": "predictions",
     "Template": "resume",
     "TitleScorer": "score",
@@ -47,6 +49,7 @@ __all__ = [
     "Markov",
     "Occupations",
     "Panel",
+    "PanelStream",
     "Predictions",
     "Template",
     "TitleScorer",

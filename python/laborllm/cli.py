@@ -22,9 +22,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from laborllm.errors import LaborLLMError, MissingDependencyError, ModelError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from laborllm.panel import Panel
     from laborllm.predictions import Predictions
     from laborllm.resume import Template
+    from laborllm.stream import PanelStream
 
 app = typer.Typer(
     help="Careers as text: fine-tuned language models of the next occupation, beside the models economists trust.",
@@ -35,6 +38,9 @@ app = typer.Typer(
 notes = Console(stderr=True, highlight=False, soft_wrap=True)
 
 PanelPath = Annotated[Path, typer.Argument(help="Panel: Parquet, Arrow or CSV, one row per worker and year.")]
+PanelPaths = Annotated[
+    list[Path], typer.Argument(help="Panel: files of one kind of rows, in any order, also larger than memory.")
+]
 OccupationsPath = Annotated[Path, typer.Option("--occupations", help="The closed list of states: code, title, status.")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where to write.")]
 Dataset = Annotated[str | None, typer.Option("--dataset", help="Tag of the survey, for a panel without that column.")]
@@ -50,6 +56,9 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything ran
 TemplateName = Annotated[str, typer.Option("--template", help="Name or TOML file of the resume's template.")]
 Without = Annotated[list[str] | None, typer.Option("--without", help="Leave out the bracketed phrase of this field.")]
 Shard = Annotated[str | None, typer.Option("--shard", help="Only shard i of n, as i/n, counted from 0.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", min=1, help="Threads to work on; one for each CPU by default.")
+]
 Weighted = Annotated[bool, typer.Option("--weighted", help="Weigh rows with the panel's column `weight`.")]
 
 
@@ -107,38 +116,40 @@ def split(
 
 @app.command()
 def resumes(
-    panel: PanelPath,
+    panel: PanelPaths,
     occupations: OccupationsPath,
     output: Output,
     template: TemplateName = "labor-llm",
     without: Without = None,
     shard: Shard = None,
+    threads: Threads = None,
     dataset: Dataset = None,
     column: Columns = None,
     drop_null_occupations: DropNull = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write the panel's careers as text, with the place of every title."""
+    """Write the panel's careers as text, with the place of every title; the panel may be larger than memory."""
     _check_output(output, overwrite=overwrite)
-    from laborllm.files import write_parquet
+    _use_threads(threads)
     from laborllm.resume import render
 
-    table = _shard(_read_panel(panel, occupations, dataset, column, drop_null_occupations), shard)
-    stream = render(table, _template(template, without).bind(table.table.column_names))
-    write_parquet(stream, output, overwrite=overwrite)
-    _done({"output": str(output), "workers": table.num_workers, "rows": table.num_rows}, as_json=as_json)
+    stream = _panel_stream(panel, occupations, dataset, column, drop_null_occupations, shard)
+    texts = render(stream, _template(template, without))
+    counted = _write_stream("resumes", stream, texts, output, overwrite=overwrite)
+    _done({"output": str(output), **counted}, as_json=as_json)
 
 
 @app.command()
 def tokens(
-    panel: PanelPath,
+    panel: PanelPaths,
     occupations: OccupationsPath,
     tokenizer: Annotated[str, typer.Option("--tokenizer", help="Directory or hub name of a model or its tokenizer.")],
     output: Output,
     template: TemplateName = "labor-llm",
     without: Without = None,
     shard: Shard = None,
+    threads: Threads = None,
     dataset: Dataset = None,
     column: Columns = None,
     drop_null_occupations: DropNull = False,
@@ -147,26 +158,40 @@ def tokens(
 ) -> None:
     """Write the panel's careers as token ids, with the place of every title."""
     _check_output(output, overwrite=overwrite)
-    import pyarrow as pa
-
+    _use_threads(threads)
     from laborllm.encoder import PanelEncoder
-    from laborllm.files import write_parquet
     from laborllm.tokens import load_tokenizer
 
-    table = _shard(_read_panel(panel, occupations, dataset, column, drop_null_occupations), shard)
-    bound = _template(template, without).bind(table.table.column_names)
-    encoder = PanelEncoder(load_tokenizer(tokenizer), table.occupations, bound)
-    stream = encoder.table(table)
-    lengths: list[int] = []
+    stream = _panel_stream(panel, occupations, dataset, column, drop_null_occupations, shard)
+    bound = _template(template, without).bind(stream.column_names)
+    encoder = PanelEncoder(load_tokenizer(tokenizer), stream.occupations, bound)
+    counted = _write_stream("tokens", stream, encoder.stream(stream), output, overwrite=overwrite)
+    _done({"output": str(output), **counted}, as_json=as_json)
 
-    def counted() -> Iterator[pa.RecordBatch]:
-        for batch in stream:
-            lengths.append(len(batch["input_ids"].flatten()))
-            yield batch
 
-    write_parquet(pa.RecordBatchReader.from_batches(stream.schema, counted()), output, overwrite=overwrite)
-    facts = {"output": str(output), "workers": table.num_workers, "rows": table.num_rows, "tokens": sum(lengths)}
-    _done(facts, as_json=as_json)
+@app.command()
+def pack(
+    tokens: Annotated[Path, typer.Argument(help="A token table, as `laborllm tokens` writes it.")],
+    output: Output,
+    length: Annotated[int, typer.Option(min=1, help="Tokens of a bin.")],
+    pad_id: Annotated[int, typer.Option(min=0, help="The token that fills bins up.")],
+    method: Annotated[
+        Literal["best_fit", "first_fit"], typer.Option(help="The whole table in memory, or a stream of any length.")
+    ] = "best_fit",
+    labels: Annotated[Literal["all", "titles"], typer.Option(help="Tokens that are labels.")] = "all",
+    seed: Annotated[int | None, typer.Option(min=0, help="Shuffle the bins of best_fit.")] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Pack whole careers into bins of one length, as Parquet or, ending in .arrow, for memory mapping."""
+    _check_output(output, overwrite=overwrite)
+    from laborllm.packing import pack as pack_
+    from laborllm.packing import write_packed
+
+    bins = pack_(tokens, length=length, pad_id=pad_id, method=method, labels=labels, seed=seed)
+    filled = write_packed(bins, output, overwrite=overwrite)
+    facts = {"bins": filled.bins, "careers": filled.careers, "tokens": filled.tokens, "fill": filled.fill}
+    _done({"output": str(output), **facts}, as_json=as_json)
 
 
 @app.command()
@@ -412,7 +437,7 @@ def demo(
 
 
 @contextmanager
-def bar(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
     """A progress bar on stderr; gives the function that advances it."""
     columns = (
         TextColumn("{task.description}"),
@@ -516,13 +541,68 @@ def _template(name: str, without: list[str] | None) -> Template:
     return Template.load(name).without(*(without or []))
 
 
-def _shard(panel: Panel, shard: str | None) -> Panel:
+def _panel_stream(
+    panel: list[Path],
+    occupations: Path,
+    dataset: str | None,
+    column: list[str] | None,
+    drop_null_occupations: bool,
+    shard: str | None,
+) -> PanelStream:
+    from laborllm.occupations import Occupations
+    from laborllm.stream import PanelStream
+
+    return PanelStream.read(
+        panel,
+        occupations=Occupations.read(occupations),
+        dataset=dataset,
+        columns=_columns(column),
+        drop_null_occupations=drop_null_occupations,
+        shard=_shard_of(shard),
+    )
+
+
+def _write_stream(
+    what: str, stream: PanelStream, batches: pa.RecordBatchReader, output: Path, *, overwrite: bool
+) -> dict[str, int]:
+    """Write resumes or tokens while a bar shows the input rows that were read; gives what was written."""
+    from laborllm.files import write_parquet
+
+    written = {"workers": 0, "rows": 0} | ({"tokens": 0} if "input_ids" in batches.schema.names else {})
+    shown = 0
+    with bar(what, stream.rows) as step:
+
+        def progress(batch: pa.RecordBatch) -> None:
+            nonlocal shown
+            written["workers"] += batch.num_rows
+            written["rows"] += len(batch["year"].flatten())
+            if "tokens" in written:
+                written["tokens"] += len(batch["input_ids"].flatten())
+            step(stream.rows_read - shown)
+            shown = stream.rows_read
+
+        write_parquet(batches, output, overwrite=overwrite, progress=progress)
+    if sentence := stream.report.sentence():
+        notes.print(sentence, markup=False)
+    return written
+
+
+def _shard_of(shard: str | None) -> tuple[int, int] | None:
     if shard is None:
-        return panel
+        return None
     index, _, count = shard.partition("/")
     if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
         raise typer.BadParameter(f"--shard {shard} is not i/n with 0 <= i < n, as in 0/4")
-    return panel.shard(int(index), int(count))
+    return int(index), int(count)
+
+
+def _use_threads(threads: int | None) -> None:
+    """Limit the threads of the core, whose pool starts with its first work, and of Arrow."""
+    if threads is not None:
+        os.environ["RAYON_NUM_THREADS"] = str(threads)
+        import pyarrow as pa
+
+        pa.set_cpu_count(threads)
 
 
 def _train_extra() -> Any:

@@ -15,7 +15,8 @@ from laborllm.files import with_metadata
 from laborllm.fragments import FragmentEncoder, InexactError
 from laborllm.occupations import Occupations
 from laborllm.panel import Panel
-from laborllm.resume import Template, printed, render
+from laborllm.resume import Template, printed, render, text_schema
+from laborllm.stream import PanelStream
 from laborllm.tokens import Tokens, encode, from_arrow, title_units, to_arrow, tokenizer_hash
 
 if TYPE_CHECKING:
@@ -78,6 +79,17 @@ class PanelEncoder:
         metadata = schema.metadata
         return pa.RecordBatchReader.from_batches(schema, (one.replace_schema_metadata(metadata) for one in batches))
 
+    def stream(self, panels: PanelStream) -> pa.RecordBatchReader:
+        """Encode a panel that may be larger than memory into a stream of the token table, as `table` does."""
+        texts = text_schema(panels, self.template.bind(panels.column_names))
+        schema = with_metadata(self._table_schema(texts), {"tokenizer": self._hash})
+        batches = (batch for panel in panels.panels() for batch in self.table(panel))
+        return pa.RecordBatchReader.from_batches(schema, batches)
+
+    def _table_schema(self, texts: pa.Schema) -> pa.Schema:
+        nothing = encode([], self.tokenizer, units=self.units)
+        return to_arrow(pa.RecordBatch.from_pylist([], texts), nothing).schema
+
     @cached_property
     def _hash(self) -> str:
         return tokenizer_hash(self.tokenizer)
@@ -101,6 +113,4 @@ class PanelEncoder:
             for batch in texts:
                 yield to_arrow(batch, encode([batch], self.tokenizer, units=self.units))
 
-        empty = pa.RecordBatch.from_pylist([], texts.schema)
-        schema = to_arrow(empty, encode([], self.tokenizer, units=self.units)).schema
-        return pa.RecordBatchReader.from_batches(schema, batches())
+        return pa.RecordBatchReader.from_batches(self._table_schema(texts.schema), batches())

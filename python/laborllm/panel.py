@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -270,8 +269,8 @@ class Panel:
                 f"the shares {dict(fractions)} do not sum to 1 or one is negative; give one share per split"
             )
         limits = list(accumulate(shares))[:-1]
-        draws = np.array([bisect_right(limits, draw / 2**64) for draw in self._draws(f"split:{seed}", unit)], np.int32)
-        codes = np.repeat(draws, np.diff(self.starts))
+        parts = np.searchsorted(limits, self._draws(f"split:{seed}", unit) / 2**64, side="right").astype(np.int32)
+        codes = np.repeat(parts, np.diff(self.starts))
         column = pa.DictionaryArray.from_arrays(pa.array(codes, pa.int32()), pa.array(names, pa.large_string()))
         if "split" in self.table.column_names:
             table = self.table.set_column(self.table.column_names.index("split"), "split", column)
@@ -311,7 +310,7 @@ class Panel:
         """Keep the workers of one of `count` shards, by blake2b of `shard:<dataset>:<id as text>` modulo `count`."""
         if not 0 <= index < count:
             raise PanelError(f"there is no shard {index} of {count}; shards are 0 to {count - 1}")
-        chosen = np.array([draw % count == index for draw in self._draws("shard", "worker_id")], bool)
+        chosen = self._draws("shard", "worker_id") % np.uint64(count) == index
         return self._keep(np.repeat(chosen, np.diff(self.starts)), self.targets)
 
     def slice_workers(self, start: int, stop: int) -> Panel:
@@ -327,21 +326,25 @@ class Panel:
             complete=self.complete[start:stop],
         )
 
-    def _draws(self, tag: str, unit: str) -> list[int]:
-        """One 64-bit hash per worker of tag, dataset and unit."""
+    def _draws(self, tag: str, unit: str) -> np.ndarray:
+        """One 64-bit hash per worker of tag, dataset and unit, uint64 (W,)."""
+        if unit == "worker_id":
+            keys = self.table.select(["dataset", "worker_id"]).combine_chunks()
+            draws: np.ndarray = pa.array(_core.draws(keys, pa.array(self.starts), tag)).to_numpy()
+            return draws
         heads = pa.array(self.starts[:-1])
         column = self.column(unit)
-        if unit != "worker_id":
-            values = np.array(column.to_pylist(), object)
-            missing = np.array([value is None for value in values])
-            bad = np.flatnonzero(missing | (values != values[self.starts[:-1]][self.workers()]))
-            if len(bad):
-                worker = self.column("worker_id")[int(bad[0])].as_py()
-                raise PanelError(f"the unit {unit!r} is null or changes in worker {worker}; it must be one per worker")
+        values = np.array(column.to_pylist(), object)
+        missing = np.array([value is None for value in values])
+        bad = np.flatnonzero(missing | (values != values[self.starts[:-1]][self.workers()]))
+        if len(bad):
+            worker = self.column("worker_id")[int(bad[0])].as_py()
+            raise PanelError(f"the unit {unit!r} is null or changes in worker {worker}; it must be one per worker")
         datasets = self.column("dataset").take(heads).to_pylist()
         units = column.take(heads).to_pylist()
         texts = (f"{tag}:{dataset}:{one}".encode() for dataset, one in zip(datasets, units, strict=True))
-        return [int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big") for text in texts]
+        hashes = (hashlib.blake2b(text, digest_size=8).digest() for text in texts)
+        return np.array([int.from_bytes(one, "big") for one in hashes], np.uint64)
 
     def _keep(self, rows: np.ndarray, targets: np.ndarray) -> Panel:
         """Keep rows (bool, (N,)) that are a beginning of each worker's rows, or none of them."""

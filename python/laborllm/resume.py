@@ -20,6 +20,7 @@ from laborllm import _core
 from laborllm.errors import PanelError, TemplateError
 from laborllm.occupations import Occupations
 from laborllm.panel import Panel
+from laborllm.stream import PanelStream
 
 BATCH_BYTES = 2 << 20
 """Text per batch of resumes, about: as much as the caches near a core hold, so that printing does not wait for them."""
@@ -158,15 +159,17 @@ class Template:
 
 
 def render(
-    panel: Panel, template: Template, *, windows: tuple[np.ndarray, np.ndarray] | None = None
+    panel: Any, template: Template, *, windows: tuple[np.ndarray, np.ndarray] | None = None, **reading: Any
 ) -> pa.RecordBatchReader:
     """Print every worker's career, in panel order, in batches of about 2 MB of text, on all cores.
 
     Args:
-        panel: Whole careers end in the template's end; one cut short by `Panel.part` does not.
+        panel: A Panel, whose whole careers end in the template's end (one cut short by `Panel.part` does not); or a
+            PanelStream, or whatever `PanelStream.read` takes, of which a few pieces at a time are in memory.
         template: It is bound to the panel's columns where it is not yet.
         windows: First rows and stop rows (absolute rows of the panel, each range inside one worker) to print instead:
             header and rows [first, stop) of each, and the end only where that is the whole career.
+        **reading: What `PanelStream.read` is to be told about rows: occupations, dataset, columns, shard, …
 
     Returns:
         A stream with the columns dataset, worker_id, resume (large_string), title_start and title_end
@@ -175,8 +178,16 @@ def render(
 
     Raises:
         TemplateError: The template does not fit the panel.
-        PanelError: A window that is no range of rows of one worker.
+        PanelError: A window that is no range of rows of one worker; rows that are no panel, which may come to light
+            only with the batch that they would be in.
     """
+    if not isinstance(panel, Panel):
+        if windows is not None:
+            raise PanelError("windows are ranges of a panel's rows in memory; read it with Panel.read or from_arrow")
+        stream = panel if isinstance(panel, PanelStream) and not reading else PanelStream.read(panel, **reading)
+        return _render_stream(stream, template.bind(stream.column_names))
+    if reading:
+        raise PanelError(f"a panel has been read already; leave out {', '.join(reading)}")
     return printed(_core.render, panel, template, windows=windows, batch_bytes=BATCH_BYTES)
 
 
@@ -250,7 +261,34 @@ def printed(
         metadata=_metadata(bound, panel.occupations),
         **options,
     )
-    return pa.RecordBatchReader.from_batches(pa.schema(batches.schema), map(pa.record_batch, batches))
+    return pa.RecordBatchReader.from_batches(_ordered(batches.schema), map(pa.record_batch, batches))
+
+
+def _render_stream(stream: PanelStream, bound: Template) -> pa.RecordBatchReader:
+    metadata = _metadata(bound, stream.occupations)
+    parts = stream.parts({*bound.header_fields, *bound.row_fields})
+
+    def batches() -> Iterator[pa.RecordBatch]:
+        with stream.naming_the_break():
+            for part in parts:
+                if isinstance(part, Panel):
+                    yield from printed(_core.render, part, bound, windows=None, batch_bytes=BATCH_BYTES)
+                else:
+                    yield from map(pa.record_batch, part.render(bound.texts, metadata, BATCH_BYTES))
+
+    return pa.RecordBatchReader.from_batches(text_schema(stream, bound), batches())
+
+
+def text_schema(stream: PanelStream, bound: Template) -> pa.Schema:
+    """The schema of a stream's resumes."""
+    empty = stream.empty().render(bound.texts, _metadata(bound, stream.occupations), BATCH_BYTES)
+    return _ordered(empty.schema)
+
+
+def _ordered(schema: Any) -> pa.Schema:
+    """The schema with its metadata in one order, so that equal tables make equal files."""
+    plain = pa.schema(schema)
+    return plain.with_metadata(dict(sorted((plain.metadata or {}).items())))
 
 
 @cache
