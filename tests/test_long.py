@@ -9,9 +9,13 @@ pytest.importorskip("torch")
 pytestmark = [pytest.mark.torch, pytest.mark.long]
 
 from benches.bench_markov_world import compare
+from benches.bench_resumes import make_rows
+from laborllm.encoder import PanelEncoder
+from laborllm.fragments import without_tail
 from laborllm.panel import Panel
 from laborllm.resume import Template, render, render_plain
 from laborllm.synth import MarkovWorld
+from tests.families import FAMILIES, family
 
 
 def test_tuned_counts_and_a_tiny_model_from_scratch_come_near_the_optimum_of_a_markov_world():
@@ -30,3 +34,17 @@ def test_a_million_shuffled_rows_are_rendered_as_the_slow_twin_renders_them():
     template = Template.load("labor-llm")
     fast = [text for batch in render(panel, template) for text in batch["resume"].to_pylist()]
     assert fast == render_plain(panel, template)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_a_million_resumes_have_the_ids_that_the_tokenizer_gives_for_their_whole_text(name):
+    rows, occupations = make_rows(1_000_000, shuffle=False)
+    panel = Panel.from_arrow(rows, occupations=occupations, dataset="PSID")
+    tokenizer = family(name, full=True)
+    encoder = PanelEncoder(tokenizer, occupations, Template.load("labor-llm").bind(panel.table.column_names))
+    for start in range(0, panel.num_workers, 50_000):
+        part = panel.slice_workers(start, start + 50_000)
+        found = encoder(part)
+        texts = (text for batch in render(part, encoder.template) for text in batch["resume"].to_pylist())
+        for index, ids in enumerate(without_tail(tokenizer, list(texts))):
+            assert found.text(index).tolist() == ids

@@ -51,9 +51,11 @@ class Keys:
         """Whether any worker comes before that of the row above."""
         if len(self) < 2:
             return False
-        earlier = pc.less(self.ids[1:], self.ids[:-1]).to_numpy(zero_copy_only=False)
+        earlier = pc.less(self.ids[1:], self.ids[:-1])
+        if len(self.tags) == 1:
+            return bool(pc.any(earlier).as_py())
         step = np.diff(self.tag)
-        return bool(((step < 0) | ((step == 0) & earlier)).any())
+        return bool(((step < 0) | ((step == 0) & earlier.to_numpy(zero_copy_only=False))).any())
 
 
 def keys(source: Source, columns: Mapping[str, str]) -> Iterator[Keys]:

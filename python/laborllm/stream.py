@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -19,8 +20,7 @@ from laborllm.panel import Panel, PanelReport
 from laborllm.sources import Source, source_of
 from laborllm.spill import ROW, all_missing, in_order, ranges, renumbered
 
-KEYS = ("dataset", "worker_id", "year", "occupation")
-CHECKED = (*KEYS, "gender", "race", "birth_year")
+CHECKED = ("dataset", "worker_id", "year", "occupation", "gender", "race", "birth_year")
 """Columns that are read whoever asks: without them a panel is not checked."""
 PIECE_ROWS = 1 << 17
 """Rows of a panel in a stream, about; no worker is cut."""
@@ -48,7 +48,6 @@ class PanelStream:
         shard: tuple[int, int] | None,
         memory: int,
     ) -> None:
-        """Take what `read` has found out."""
         self.occupations = occupations
         self._source, self._columns, self._shard, self._memory = source, dict(columns), shard, memory
         self._dataset, self._drop = dataset, drop_null_occupations
@@ -165,7 +164,7 @@ class PanelStream:
                 "these rows came as a stream that can be read once, and it was read before; make the stream anew, or "
                 "pass a table or a file"
             )
-        self._read, self._pieces, self._handed, self._done = True, None, 0, PanelReport(0, 0)
+        self._read, self._broken, self._pieces, self._handed, self._done = True, None, None, 0, PanelReport(0, 0)
         return self._parts(self._names(columns))
 
     def empty(self) -> _core.Pieces:
@@ -182,9 +181,8 @@ class PanelStream:
                 raise
             if isinstance(self._broken, LaborLLMError):
                 raise self._broken from None
-            kind, reason = type(self._broken).__name__, " ".join(str(self._broken).split())
-            where = str(error).split(":", maxsplit=1)[0]
-            raise PanelError(f"{where}: {kind}: {reason}") from self._broken
+            where, reason = str(error).split(":", maxsplit=1)[0], " ".join(str(self._broken).split())
+            raise PanelError(f"{where}: {type(self._broken).__name__}: {reason}") from self._broken
 
     def _watched(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
         """The same batches; keeps what their source raised, which Arrow passes on as a whole traceback."""
@@ -218,8 +216,10 @@ class PanelStream:
                     yield from self._handed_out(panel)
                 self._handed = self._done.rows_in
         if not self._done.rows_out:
-            # the words of the core
-            self._panel(self._source.reader(names).read_all())
+            raise PanelError(
+                f"the panel has no rows ({self._handed} came in, {self._handed} were dropped for a null occupation); "
+                "check the file and its filters"
+            )
 
     def _handed_out(self, panel: Panel) -> Iterator[Panel]:
         """A checked panel's shard, part by part."""
@@ -289,14 +289,11 @@ def _report(counts: tuple[int, int, dict[str, int], int]) -> PanelReport:
 
 
 def _sum(one: PanelReport, other: PanelReport) -> PanelReport:
-    def added(a: Mapping[str, int], b: Mapping[str, int]) -> dict[str, int]:
-        return {name: a.get(name, 0) + b.get(name, 0) for name in sorted({*a, *b})}
-
     return PanelReport(
         one.rows_in + other.rows_in,
         one.rows_out + other.rows_out,
-        added(one.dropped, other.dropped),
-        added(one.changed, other.changed),
+        dict(Counter(one.dropped) + Counter(other.dropped)),
+        dict(Counter(one.changed) + Counter(other.changed)),
         one.education_falls + other.education_falls,
     )
 
