@@ -31,9 +31,9 @@ lint: $(VENV)/.all
 wheel: $(VENV)/.core
 	$(BIN)/maturin build --release --sdist --out dist
 
-bench: $(VENV)/.all
-	$(BIN)/python benches/bench_resumes.py
-	$(BIN)/python benches/bench_markov_world.py
+bench: $(VENV)/.bench
+	cargo run --release --quiet -p laborllm-core --example emit
+	for name in resumes tokens packing parquet memory markov_world; do $(BIN)/python benches/bench_$$name.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) target dist demo
@@ -48,6 +48,11 @@ $(VENV)/.core: pyproject.toml $(RUST) | tools
 # Everything: torch brings its CUDA libraries.
 $(VENV)/.all: $(VENV)/.core
 	$(BIN)/python -m pip install --quiet --no-build-isolation --editable ".[all]" --group test --group lint
+	touch $@
+
+# The peers of the benches.
+$(VENV)/.bench: $(VENV)/.all
+	$(BIN)/python -m pip install --quiet --group bench
 	touch $@
 
 tools:

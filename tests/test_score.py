@@ -148,7 +148,7 @@ def test_careers_beyond_the_window_keep_the_longest_suffix_of_their_own_history(
     np.testing.assert_allclose(found.log_p, raw[np.arange(len(raw)), panel.states()], rtol=0, atol=1e-10)
     longer = windows.dropped > 0
     _, one_more = windows.first[longer] - 1, windows.stop[longer]
-    wider = scorer._encode(panel, windows.first[longer] - 1, one_more)
+    wider = scorer.encode(panel, (windows.first[longer] - 1, one_more))
     assert (wider.starts[wider.rows[1:] - 1] + scorer.units.longest > 90).all()
 
 
