@@ -15,7 +15,9 @@ from laborllm.fragments import without_tail
 from laborllm.panel import Panel
 from laborllm.resume import Template, render, render_plain
 from laborllm.synth import MarkovWorld
+from laborllm.tokens import encode
 from tests.families import FAMILIES, family
+from tests.panels import real_panel
 
 
 def test_tuned_counts_and_a_tiny_model_from_scratch_come_near_the_optimum_of_a_markov_world():
@@ -48,3 +50,15 @@ def test_a_million_resumes_have_the_ids_that_the_tokenizer_gives_for_their_whole
         texts = (text for batch in render(part, encoder.template) for text in batch["resume"].to_pylist())
         for index, ids in enumerate(without_tail(tokenizer, list(texts))):
             assert found.text(index).tolist() == ids
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("survey", ["nlsy97", "nlsy79"])
+def test_every_real_career_has_the_same_ids_both_ways(name, survey):
+    panel = real_panel(survey)
+    template = Template.load("labor-llm")
+    encoder = PanelEncoder(family(name, full=True), panel.occupations, template.bind(panel.table.column_names))
+    expected = encode(render(panel, template), encoder.tokenizer, units=encoder.units)
+    found = encoder(panel)
+    for field, values in vars(expected).items():
+        np.testing.assert_array_equal(getattr(found, field), values)

@@ -14,7 +14,7 @@ from laborllm.errors import TokenizerError, TrieError
 from laborllm.occupations import Occupations
 from laborllm.panel import Panel
 from laborllm.resume import Template, render
-from laborllm.tokens import encode, from_arrow, title_units, to_arrow
+from laborllm.tokens import Tokens, encode, from_arrow, prompts, title_units, to_arrow
 from tests.models import FAMILIES, byte_level
 from tests.samples import HARD_TITLES, careers
 
@@ -147,6 +147,10 @@ def test_the_newline_is_a_token_of_its_own_or_the_unit_says_that_it_is_not():
     assert merged.bare == (False, False)
 
 
+def own_starts(tokens: Tokens, text: int) -> list[int]:
+    return tokens.starts[tokens.rows[text] : tokens.rows[text + 1]].tolist()
+
+
 def test_the_token_table_holds_the_contract_columns():
     panel, template = panel_of(HARD_TITLES)
     resumes = render(panel, template).read_all()
@@ -157,6 +161,11 @@ def test_the_token_table_holds_the_contract_columns():
     assert table["input_ids"][1].as_py() == tokens.text(1).tolist()
     assert [span["start"] for span in table["spans"][0].as_py()] == tokens.starts[: tokens.rows[1]].tolist()
     assert table.schema.metadata == resumes.schema.metadata
+    shown = [tokens.text(i)[:start].tolist() for i in range(len(tokens)) for start in own_starts(tokens, i)]
+    for some in (table, table.slice(2, 3)):
+        done = tokens.rows[2] if some is not table else 0
+        assert prompts(some).to_pylist() == shown[done : done + len(prompts(some))]
+    assert prompts(table).values.buffers()[1].address == table["input_ids"].values.buffers()[1].address
     found = from_arrow(table)
     for name, values in vars(tokens).items():
         np.testing.assert_array_equal(getattr(found, name), values)

@@ -318,6 +318,19 @@ def from_arrow(batch: pa.RecordBatch) -> Tokens:
     )
 
 
+def prompts(batch: pa.RecordBatch) -> pa.LargeListViewArray:
+    """The prompt of every row of a token table's batch: the ids before its title's unit, as views of the career's ids.
+
+    Returns:
+        Views, 16 bytes each, row after row; valid as prompts where all history is shown and fits the model's window.
+    """
+    ids, spans = batch["input_ids"], batch["spans"]
+    rows = np.diff(spans.offsets.to_numpy())
+    begins = np.repeat(ids.offsets.to_numpy()[:-1], rows)
+    sizes = spans.flatten().field("start").to_numpy().astype(np.int64)
+    return pa.LargeListViewArray.from_arrays(pa.array(begins), pa.array(sizes), ids.values)
+
+
 def tokenizer_hash(tokenizer: tokenizers.Tokenizer) -> str:
     """SHA-256 of the tokenizer's own serialisation, as hexadecimal text."""
     return sha256(tokenizer.to_str().encode()).hexdigest()
