@@ -5,24 +5,27 @@ use crate::pool::Printable;
 /// The fragments of one segment, one per code.
 ///
 /// A fragment's first N elements lie beside its length, so that the usual one is copied by one look-up, without a call
-/// and without a loop; what is longer lies apart.
+/// and without a loop; what is longer lies apart. N elements and a length fill a line of cache.
 #[derive(Debug)]
 pub(crate) struct Table<T, const N: usize> {
     heads: Vec<Head<T, N>>,
     lengths: Vec<u32>,
     /// Whole fragments that are longer than N, by code.
     long: Vec<Vec<T>>,
-    /// No fragment is longer than N / 2.
+    /// No fragment is longer than half of N.
     short: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
+#[repr(align(64))]
 struct Head<T, const N: usize> {
     elements: [T; N],
     length: u32,
 }
 
 impl<T: Printable, const N: usize> Table<T, N> {
+    const HALF: usize = N.div_ceil(2);
+
     pub fn new(fragments: impl IntoIterator<Item = Vec<T>>) -> Self {
         let (mut heads, mut long) = (Vec::new(), Vec::new());
         for fragment in fragments {
@@ -40,7 +43,7 @@ impl<T: Printable, const N: usize> Table<T, N> {
             });
         }
         let lengths: Vec<u32> = heads.iter().map(|head: &Head<T, N>| head.length).collect();
-        let short = lengths.iter().all(|&length| length as usize <= N / 2);
+        let short = lengths.iter().all(|&length| length as usize <= Self::HALF);
         Self {
             heads,
             lengths,
@@ -57,31 +60,43 @@ impl<T: Printable, const N: usize> Table<T, N> {
         lengths.sum()
     }
 
-    /// Copy a fragment to `out[at..]` and return where it ends.
+    /// Copy a fragment to the front of `out` and return what is left of `out`.
     ///
-    /// N elements are written where `out` has room for them, so what stands behind the fragment is lost: print in
-    /// order. Nothing is written behind `out`.
+    /// N elements are written where `out` has room for them, or half of them if all fragments are `SHORT`, so what
+    /// stands behind the fragment is lost: print in order. Nothing is written behind `out`.
     #[inline(always)]
-    fn put(&self, code: u32, out: &mut [T], at: usize) -> usize {
-        let head = &self.heads[code as usize];
-        let end = at + head.length as usize;
-        match out.get_mut(at..at + N) {
-            Some(to) if self.short => to[..N / 2].copy_from_slice(&head.elements[..N / 2]),
-            Some(to) if head.length as usize <= N => to.copy_from_slice(&head.elements),
-            _ => self.put_exactly(code, &mut out[at..end]),
+    fn put<'a, const SHORT: bool>(&self, code: u32, out: &'a mut [T]) -> &'a mut [T] {
+        self.put_from::<SHORT>(&self.heads, code, out)
+    }
+
+    /// As `put`, with the heads at hand: a loop need not look for them anew.
+    #[inline(always)]
+    fn put_from<'a, const SHORT: bool>(
+        &self,
+        heads: &[Head<T, N>],
+        code: u32,
+        out: &'a mut [T],
+    ) -> &'a mut [T] {
+        let head = &heads[code as usize];
+        let (copied, length) = (if SHORT { Self::HALF } else { N }, head.length as usize);
+        if out.len() < copied || length > copied {
+            return self.put_exactly(code, out);
         }
-        end
+        out[..copied].copy_from_slice(&head.elements[..copied]);
+        &mut out[length..]
     }
 
     #[cold]
-    fn put_exactly(&self, code: u32, out: &mut [T]) {
+    #[inline(never)]
+    fn put_exactly<'a>(&self, code: u32, out: &'a mut [T]) -> &'a mut [T] {
         let (head, long) = (&self.heads[code as usize], &self.long[code as usize]);
-        let short = long.is_empty();
-        out.copy_from_slice(if short {
-            &head.elements[..out.len()]
+        let (fragment, rest) = out.split_at_mut(head.length as usize);
+        fragment.copy_from_slice(if long.is_empty() {
+            &head.elements[..fragment.len()]
         } else {
             long
         });
+        rest
     }
 }
 
@@ -115,51 +130,81 @@ fn split_off<'a, T>(slice: &mut &'a mut [T], at: usize) -> &'a mut [T] {
 
 /// The place that is printed next.
 pub(crate) struct Cursor<'a, T: Printable> {
+    /// What is not printed yet.
     places: Places<'a, T>,
-    at: usize,
-    /// Start of the open text, number of rows and of texts so far.
+    /// Elements at the start, and elements left at the start of the open text.
+    length: usize,
     text: usize,
-    rows: usize,
-    texts: usize,
     base: usize,
-    around: (usize, usize),
 }
 
 impl<'a, T: Printable> Cursor<'a, T> {
-    /// `base` is where the first place stands in the batch, `around` the elements of a title's fragment before and
-    /// behind its span.
-    pub fn new(places: Places<'a, T>, base: usize, around: (usize, usize)) -> Self {
+    /// `base` is where the first place stands in the batch.
+    pub fn new(places: Places<'a, T>, base: usize) -> Self {
+        let length = places.values.len();
         Self {
             places,
-            at: 0,
-            text: 0,
-            rows: 0,
-            texts: 0,
+            length,
+            text: length,
             base,
-            around,
         }
     }
 
     #[inline(always)]
     pub fn put<const N: usize>(&mut self, table: &Table<T, N>, code: u32) {
-        self.at = table.put(code, self.places.values, self.at);
+        let values = std::mem::take(&mut self.places.values);
+        self.places.values = table.put::<false>(code, values);
     }
 
     #[inline(always)]
     pub fn put_title<const N: usize>(&mut self, table: &Table<T, N>, code: u32) {
-        self.places.starts[self.rows] = T::place(self.at + self.around.0 - self.text);
+        let start = self.text - self.places.values.len() + T::AROUND;
+        split_off(&mut self.places.starts, 1)[0] = T::place(start);
         self.put(table, code);
-        self.places.stops[self.rows] = T::place(self.at - self.around.1 - self.text);
-        self.rows += 1;
+        let stop = self.text - self.places.values.len() - T::AROUND;
+        split_off(&mut self.places.stops, 1)[0] = T::place(stop);
+    }
+
+    /// One lead and one title for each of some rows.
+    #[inline(always)]
+    pub fn put_pairs<const N: usize>(
+        &mut self,
+        (lead, leads): (&Table<T, N>, &[u32]),
+        (title, titles): (&Table<T, N>, &[u32]),
+    ) {
+        match (lead.short, title.short) {
+            (true, true) => self.put_sized::<N, true, true>((lead, leads), (title, titles)),
+            (true, false) => self.put_sized::<N, true, false>((lead, leads), (title, titles)),
+            (false, true) => self.put_sized::<N, false, true>((lead, leads), (title, titles)),
+            (false, false) => self.put_sized::<N, false, false>((lead, leads), (title, titles)),
+        }
     }
 
     #[inline(always)]
-    pub fn end_text(&mut self, end: &[T]) {
-        self.places.values[self.at..self.at + end.len()].copy_from_slice(end);
-        self.at += end.len();
-        self.places.ends[self.texts] = (self.base + self.at) as i64;
-        self.texts += 1;
-        self.text = self.at;
+    fn put_sized<const N: usize, const LEAD: bool, const TITLE: bool>(
+        &mut self,
+        (lead, leads): (&Table<T, N>, &[u32]),
+        (title, titles): (&Table<T, N>, &[u32]),
+    ) {
+        let text = self.text;
+        let starts = split_off(&mut self.places.starts, leads.len());
+        let stops = split_off(&mut self.places.stops, leads.len());
+        let mut out = std::mem::take(&mut self.places.values);
+        let spans = starts.iter_mut().zip(stops);
+        let (lead_heads, heads) = (&lead.heads[..], &title.heads[..]);
+        for ((&lead_code, &code), (from, to)) in leads.iter().zip(titles).zip(spans) {
+            out = lead.put_from::<LEAD>(lead_heads, lead_code, out);
+            *from = T::place(text - out.len() + T::AROUND);
+            out = title.put_from::<TITLE>(heads, code, out);
+            *to = T::place(text - out.len() - T::AROUND);
+        }
+        self.places.values = out;
+    }
+
+    #[inline(always)]
+    pub fn end_text(&mut self) {
+        self.text = self.places.values.len();
+        split_off(&mut self.places.ends, 1)[0] = (self.base + self.length - self.text) as i64;
     }
 }
 
@@ -174,17 +219,17 @@ mod tests {
             fragments in prop::collection::vec(prop::collection::vec(1u8..255, 0..100), 1..8),
             codes in prop::collection::vec(any::<prop::sample::Index>(), 0..30),
         ) {
-            let table = Table::<u8, 32>::new(fragments.clone());
+            let table = Table::<u8, 60>::new(fragments.clone());
             let codes: Vec<usize> = codes.iter().map(|code| code.index(fragments.len())).collect();
             let expected: Vec<u8> = codes.iter().flat_map(|&code| fragments[code].clone()).collect();
             let mut out = vec![0; expected.len() + 7];
             let (text, behind) = out.split_at_mut(expected.len());
-            let at = codes.iter().fold(0, |at, &code| table.put(code as u32, text, at));
-            prop_assert_eq!(at, expected.len());
+            let left = codes.iter().fold(&mut text[..], |out, &code| table.put::<false>(code as u32, out));
+            prop_assert!(left.is_empty());
             prop_assert_eq!(&*text, &expected[..]);
             prop_assert_eq!(behind, [0; 7]);
             let codes: Vec<u32> = codes.iter().map(|&code| code as u32).collect();
-            prop_assert_eq!(table.length(&codes), at);
+            prop_assert_eq!(table.length(&codes), expected.len());
         }
     }
 }

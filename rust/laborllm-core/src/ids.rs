@@ -36,7 +36,7 @@ pub type Encode<'a> = &'a mut dyn FnMut(Fragments) -> Result<Vec<Vec<Vec<i32>>>>
 /// One panel's token table.
 struct Tokens {
     careers: Careers,
-    press: Press<i32, 16>,
+    press: Press<i32, 15>,
     batch_tokens: usize,
     schema: SchemaRef,
 }
@@ -102,9 +102,8 @@ impl Tokens {
         let press = Press {
             header: part(header),
             row: part(row),
-            end: ids.flatten().flatten().collect(),
+            end: Table::new([ids.flatten().flatten().collect()]),
             windows,
-            around: (0, 0),
         };
         Ok(Self {
             careers,

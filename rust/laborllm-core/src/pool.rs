@@ -34,12 +34,16 @@ pooled!(u8, i32, u32, i64);
 pub(crate) trait Printable: Element + Default {
     /// Places of titles, counted in elements from the start of their text.
     type Place: Element;
+    /// Elements of a title's fragment before its span, and as many behind it.
+    const AROUND: usize;
 
     fn place(at: usize) -> Self::Place;
 }
 
 impl Printable for u8 {
     type Place = i64;
+    /// The space and the newline.
+    const AROUND: usize = 1;
 
     #[inline(always)]
     fn place(at: usize) -> i64 {
@@ -49,6 +53,7 @@ impl Printable for u8 {
 
 impl Printable for i32 {
     type Place = i32;
+    const AROUND: usize = 0;
 
     #[inline(always)]
     fn place(at: usize) -> i32 {

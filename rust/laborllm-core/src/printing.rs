@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use multiversion::multiversion;
 use rayon::prelude::*;
 
 use crate::fragments::{Cursor, Places, Table};
@@ -43,10 +44,9 @@ pub(crate) struct Press<T, const N: usize> {
     /// One row per worker, from the worker's first.
     pub header: Part<T, N>,
     pub row: Part<T, N>,
-    pub end: Vec<T>,
+    /// One fragment.
+    pub end: Table<T, N>,
     pub windows: Windows,
-    /// Elements of a title's fragment before and behind its span.
-    pub around: (usize, usize),
 }
 
 /// Texts one after another.
@@ -169,7 +169,7 @@ impl<T: Printable, const N: usize> Press<T, N> {
                 .sum()
         };
         if share.texts.windows(2).all(adjoining) && workers_all(&share.texts) {
-            return whole(&header) + whole(&row) + ended * self.end.len();
+            return whole(&header) + whole(&row) + ended * self.end.length(&[0]);
         }
         let some = |columns: &[Column<T, N>], range: Range<usize>| -> usize {
             let lengths = columns
@@ -182,43 +182,65 @@ impl<T: Printable, const N: usize> Press<T, N> {
             let rows = text.rows.start - share.first_row..text.rows.end - share.first_row;
             some(&header, worker..worker + 1) + some(&row, rows)
         });
-        lengths.sum::<usize>() + ended * self.end.len()
+        lengths.sum::<usize>() + ended * self.end.length(&[0])
     }
 
     /// Print a share to its places; `base` is where it begins in the batch.
     pub fn fill(&self, share: &Share, base: usize, places: Places<'_, T>) {
-        let (header, row) = (
-            self.header.columns(&share.header),
-            self.row.columns(&share.row),
-        );
+        let row = self.row.columns(&share.row);
         let (before, title) = row.split_at(self.row.segments.title.unwrap_or(0));
-        let Some((&(title, titles), after)) = title.split_first() else {
-            return;
-        };
-        let mut cursor = Cursor::new(places, base, self.around);
-        for text in &share.texts {
-            for (table, codes) in &header {
-                cursor.put(table, codes[text.worker - share.first_worker]);
-            }
-            let rows = text.rows.start - share.first_row..text.rows.end - share.first_row;
-            if let ([(lead, leads)], []) = (before, after) {
-                for (&lead_code, &code) in leads[rows.clone()].iter().zip(&titles[rows]) {
-                    cursor.put(lead, lead_code);
-                    cursor.put_title(title, code);
-                }
-            } else {
-                for row in rows {
-                    before
-                        .iter()
-                        .for_each(|(table, codes)| cursor.put(table, codes[row]));
-                    cursor.put_title(title, titles[row]);
-                    after
-                        .iter()
-                        .for_each(|(table, codes)| cursor.put(table, codes[row]));
-                }
-            }
-            cursor.end_text(if text.ended { &self.end } else { &[] });
+        if let Some((&title, after)) = title.split_first() {
+            let columns = Columns {
+                header: &self.header.columns(&share.header),
+                before,
+                title,
+                after,
+            };
+            fill(share, columns, &self.end, &mut Cursor::new(places, base));
         }
+    }
+}
+
+/// What the texts of a share are printed from.
+struct Columns<'a, T, const N: usize> {
+    header: &'a [Column<'a, T, N>],
+    before: &'a [Column<'a, T, N>],
+    title: Column<'a, T, N>,
+    after: &'a [Column<'a, T, N>],
+}
+
+/// The copy itself, with wide registers where the machine has them.
+#[multiversion(targets("x86_64+avx2"))]
+fn fill<T: Printable, const N: usize>(
+    share: &Share,
+    columns: Columns<'_, T, N>,
+    end: &Table<T, N>,
+    cursor: &mut Cursor<'_, T>,
+) {
+    let (title, titles) = columns.title;
+    for text in &share.texts {
+        for (table, codes) in columns.header {
+            cursor.put(table, codes[text.worker - share.first_worker]);
+        }
+        let rows = text.rows.start - share.first_row..text.rows.end - share.first_row;
+        if let ([(lead, leads)], []) = (columns.before, columns.after) {
+            cursor.put_pairs((lead, &leads[rows.clone()]), (title, &titles[rows]));
+        } else {
+            for row in rows {
+                let fields = |columns: &[Column<'_, T, N>], cursor: &mut Cursor<'_, T>| {
+                    columns
+                        .iter()
+                        .for_each(|(table, codes)| cursor.put(table, codes[row]));
+                };
+                fields(columns.before, cursor);
+                cursor.put_title(title, titles[row]);
+                fields(columns.after, cursor);
+            }
+        }
+        if text.ended {
+            cursor.put(end, 0);
+        }
+        cursor.end_text();
     }
 }
 

@@ -83,7 +83,7 @@ pub fn table(data: &[u8]) {
         .flat_map(|&code| &fragments[code as usize])
         .copied()
         .collect();
-    let table = Table::<u8, 64>::new(fragments.clone());
+    let table = Table::<u8, 60>::new(fragments.clone());
     assert_eq!(table.length(&codes), expected.len());
     let mut out = vec![0xAB; expected.len() + 3];
     let (mut starts, mut stops, mut ends) = (vec![0; codes.len()], vec![0; codes.len()], vec![0]);
@@ -93,11 +93,11 @@ pub fn table(data: &[u8]) {
         stops: &mut stops,
         ends: &mut ends,
     };
-    let mut cursor = Cursor::new(places, 5, (0, 0));
+    let mut cursor = Cursor::new(places, 5);
     for &code in &codes {
         cursor.put_title(&table, code);
     }
-    cursor.end_text(&[]);
+    cursor.end_text();
     assert_eq!(out[..expected.len()], expected);
     assert_eq!(out[expected.len()..], [0xAB; 3]);
     assert_eq!(ends, [expected.len() as i64 + 5]);

@@ -92,7 +92,7 @@ pub struct Choice {
 /// One panel's resumes.
 struct Resumes {
     careers: Careers,
-    press: Press<u8, 64>,
+    press: Press<u8, 60>,
     batch_bytes: usize,
     prompts: bool,
     schema: SchemaRef,
@@ -133,7 +133,7 @@ pub(crate) fn press(
     panel: &RecordBatch,
     form: &Form,
     choice: Choice,
-) -> Result<Press<u8, 64>> {
+) -> Result<Press<u8, 60>> {
     careers.check_tag(&form.template)?;
     let windows = careers.windows(choice)?;
     let (header, row) = form.segments(panel, &windows, Cuts::Fields)?;
@@ -141,9 +141,8 @@ pub(crate) fn press(
     Ok(Press {
         header: part(header),
         row: part(row),
-        end: end.into_bytes(),
+        end: Table::new([end.into_bytes()]),
         windows,
-        around: (1, 1),
     })
 }
 
@@ -263,7 +262,7 @@ fn text(
     Ok(unsafe { LargeStringArray::new_unchecked(offsets, values, None) })
 }
 
-fn part(segments: Segments) -> Part<u8, 64> {
+fn part(segments: Segments) -> Part<u8, 60> {
     let table = |one: &crate::segments::Segment| {
         Table::new(one.texts().into_iter().map(String::into_bytes))
     };
