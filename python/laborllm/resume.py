@@ -261,7 +261,7 @@ def printed(
         metadata=_metadata(bound, panel.occupations),
         **options,
     )
-    return pa.RecordBatchReader.from_batches(_ordered(batches.schema), map(pa.record_batch, batches))
+    return pa.RecordBatchReader.from_batches(_ordered(batches.schema), _drained(batches))
 
 
 def _render_stream(stream: PanelStream, bound: Template) -> pa.RecordBatchReader:
@@ -274,9 +274,15 @@ def _render_stream(stream: PanelStream, bound: Template) -> pa.RecordBatchReader
                 if isinstance(part, Panel):
                     yield from printed(_core.render, part, bound, windows=None, batch_bytes=BATCH_BYTES)
                 else:
-                    yield from map(pa.record_batch, part.render(bound.texts, metadata, BATCH_BYTES))
+                    yield from _drained(part.render(bound.texts, metadata, BATCH_BYTES))
 
     return pa.RecordBatchReader.from_batches(text_schema(stream, bound), batches())
+
+
+def _drained(batches: _core.Batches) -> Iterator[pa.RecordBatch]:
+    """Every batch, then the error that ended them before their time, if one did."""
+    yield from batches.reader()
+    batches.finish()
 
 
 def text_schema(stream: PanelStream, bound: Template) -> pa.Schema:

@@ -10,8 +10,7 @@ use std::thread;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, UInt64Type};
 use arrow_array::{
-    Array, ArrayRef, Int64Array, LargeStringArray, ListArray, RecordBatch, RecordBatchOptions,
-    UInt64Array,
+    Array, ArrayRef, Int64Array, LargeStringArray, ListArray, RecordBatch, UInt64Array,
 };
 use arrow_buffer::OffsetBuffer;
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
@@ -313,26 +312,4 @@ fn check_schema(panel: &Schema) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The columns of the header, one row per worker.
-pub(crate) fn first_rows(
-    panel: &RecordBatch,
-    template: &Template,
-    windows: &Windows,
-) -> Result<RecordBatch> {
-    let workers = windows.starts.len() - 1;
-    let rows = windows.starts.values()[..workers].iter();
-    let rows: UInt64Array = rows.map(|&start| start as u64).collect();
-    let names = template.header_fields().into_par_iter();
-    let present = names.filter_map(|name| Some((panel.column_by_name(&name)?, name)));
-    let taken = present.map(|(column, name)| match take(column, &rows, None) {
-        Ok(taken) => Ok((Field::new(name, taken.data_type().clone(), true), taken)),
-        Err(error) => Err(Error::unreadable(&name, &error)),
-    });
-    let (fields, columns): (Vec<_>, Vec<_>) =
-        taken.collect::<Result<Vec<_>>>()?.into_iter().unzip();
-    let options = RecordBatchOptions::new().with_row_count(Some(workers));
-    RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)
-        .map_err(|error| Error::unreadable("worker_id", &error))
 }

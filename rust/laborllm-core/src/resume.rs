@@ -11,7 +11,7 @@ use arrow_array::{
 use arrow_buffer::{Buffer, OffsetBuffer};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 
-use crate::careers::{Careers, Panels, Plan, Planner, Renderer, fields, first_rows};
+use crate::careers::{Careers, Panels, Plan, Planner, Renderer, fields};
 use crate::fragments::Table;
 use crate::pool::Recycled;
 use crate::printing::{Part, Press, Printed};
@@ -68,12 +68,26 @@ impl Form {
         windows: &Windows,
         cuts: Cuts,
     ) -> Result<(Segments, Segments)> {
-        let heads = first_rows(panel, &self.template, windows)?;
         let starts = windows.starts.values();
+        let heads = starts.slice(0, starts.len() - 1);
         let lagged = (self.education == Education::Previous)
             .then_some(("education", &starts[..starts.len() - 1]));
-        let header = Segments::new(self.template.header(), &heads, &self.missing, cuts, None)?;
-        let row = Segments::new(self.template.row(), panel, &self.missing, cuts, lagged)?;
+        let header = Segments::new(
+            self.template.header(),
+            panel,
+            &self.missing,
+            cuts,
+            Some(&heads),
+            None,
+        )?;
+        let row = Segments::new(
+            self.template.row(),
+            panel,
+            &self.missing,
+            cuts,
+            None,
+            lagged,
+        )?;
         Ok((header, row))
     }
 }

@@ -5,9 +5,11 @@ use std::ops::Range;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::Int32Type;
-use arrow_array::{Array, ArrayRef, DictionaryArray, Int32Array, RecordBatch};
+use arrow_array::{Array, ArrayRef, DictionaryArray, Int32Array, Int64Array, RecordBatch};
+use arrow_buffer::ScalarBuffer;
 use arrow_cast::cast;
 use arrow_schema::{ArrowError, DataType};
+use arrow_select::take::take;
 use rayon::prelude::*;
 
 use crate::columns::{factorise, is_integer, is_text};
@@ -37,6 +39,9 @@ pub(crate) struct Segment {
     listed: Option<(Vec<u32>, Vec<String>)>,
 }
 
+/// Rows of a panel that are printed, such as the first of each worker.
+pub(crate) type Shown = ScalarBuffer<i64>;
+
 /// A part of the template over the rows of one panel.
 #[derive(Debug)]
 pub(crate) struct Segments {
@@ -48,13 +53,14 @@ pub(crate) struct Segments {
 impl Segments {
     /// Segments of bound pieces, from the columns of a checked panel.
     ///
-    /// `lagged` names a field that shows, before the title, its value of the row before, and the first row of each
-    /// worker, which shows the missing word.
+    /// `shown` are the rows that are printed; None: all of them. `lagged` names a field that shows, before the title,
+    /// its value of the row before, and the first row of each worker, which shows the missing word.
     pub fn new(
         pieces: &[Piece],
         batch: &RecordBatch,
         missing: &HashMap<String, String>,
         cuts: Cuts,
+        shown: Option<&Shown>,
         lagged: Option<(&str, &[i64])>,
     ) -> Result<Self> {
         let mut parts = Parts::new(cuts);
@@ -62,7 +68,7 @@ impl Segments {
             match piece {
                 Piece::Text(text) => parts.text(text),
                 Piece::Field(name) => {
-                    let mut field = Field::new(name, batch, missing)?;
+                    let mut field = Field::new(name, batch, missing, shown)?;
                     field.lagged =
                         parts.title.is_none() && lagged.is_some_and(|(lagged, _)| lagged == name);
                     parts.field(field, name == "title");
@@ -76,7 +82,7 @@ impl Segments {
         let (mut all, title) = parts.finish();
         let starts = lagged.map_or(&[][..], |(_, starts)| starts);
         for segment in all.iter_mut().filter(|one| one.is_large()) {
-            segment.list(batch.num_rows(), starts);
+            segment.list(shown.map_or(batch.num_rows(), |shown| shown.len()), starts);
         }
         Ok(Self { all, title })
     }
@@ -260,23 +266,31 @@ struct Field {
 /// Where the codes of a column are read from.
 #[derive(Debug)]
 enum Codes {
-    /// The keys of its dictionary.
-    Keys(Int32Array),
+    /// The keys of its dictionary, of all rows or of those that are shown.
+    Keys(Int32Array, Option<Shown>),
     /// Its distance from the least value.
     Offsets(Int32Array, i32),
     Listed(Vec<u32>),
 }
 
 impl Field {
-    fn new(name: &str, batch: &RecordBatch, missing: &HashMap<String, String>) -> Result<Self> {
+    fn new(
+        name: &str,
+        batch: &RecordBatch,
+        missing: &HashMap<String, String>,
+        shown: Option<&Shown>,
+    ) -> Result<Self> {
         let source = if name == "title" { "occupation" } else { name };
         let Some(column) = batch.column_by_name(source) else {
             let reason = format!("the column '{source}' is absent");
             return Err(Error::Unchecked { reason });
         };
-        let (codes, mut values) = read(name, column)?;
+        let (codes, mut values) = read(name, column, shown)?;
         let nulls = match &codes {
-            Codes::Keys(keys) | Codes::Offsets(keys, _) => keys.null_count() > 0,
+            Codes::Keys(keys, Some(shown)) if keys.null_count() > 0 => {
+                shown.iter().any(|&row| keys.is_null(row as usize))
+            }
+            Codes::Keys(keys, _) | Codes::Offsets(keys, _) => keys.null_count() > 0,
             Codes::Listed(codes) => codes.par_iter().any(|&code| code as usize == values.len()),
         };
         match missing.get(name) {
@@ -323,33 +337,41 @@ impl Field {
     fn each_plain(&self, rows: Range<usize>, codes: &mut [u32], put: impl Fn(&mut u32, u32)) {
         let null = self.values.len() as u32 - 1;
         let (array, low) = match &self.codes {
-            Codes::Keys(keys) => (keys, 0),
+            Codes::Keys(keys, _) => (keys, 0),
             Codes::Offsets(values, low) => (values, *low),
             Codes::Listed(own) => {
                 let pairs = codes.iter_mut().zip(&own[rows]);
                 return pairs.for_each(|(code, &own)| put(code, own));
             }
         };
-        let pairs = codes.iter_mut().zip(&array.values()[rows.clone()]);
-        let distance = |value: &i32| value.wrapping_sub(low) as u32;
-        match array.nulls() {
-            None => pairs.for_each(|(code, own)| put(code, distance(own).min(null))),
-            Some(nulls) => pairs.zip(rows).for_each(|((code, own), row)| {
-                put(
-                    code,
-                    if nulls.is_valid(row) {
-                        distance(own).min(null)
-                    } else {
-                        null
-                    },
-                );
-            }),
+        let distance = |value: &i32| (value.wrapping_sub(low) as u32).min(null);
+        let code = |row: usize| {
+            let known = array.is_valid(row);
+            if known {
+                distance(&array.values()[row])
+            } else {
+                null
+            }
+        };
+        if let Codes::Keys(_, Some(shown)) = &self.codes {
+            let pairs = codes.iter_mut().zip(&shown[rows]);
+            return pairs.for_each(|(own, &row)| put(own, code(row as usize)));
+        }
+        match array.null_count() {
+            0 => {
+                let pairs = codes.iter_mut().zip(&array.values()[rows]);
+                pairs.for_each(|(own, value)| put(own, distance(value)));
+            }
+            _ => {
+                let pairs = codes.iter_mut().zip(rows);
+                pairs.for_each(|(own, row)| put(own, code(row)));
+            }
         }
     }
 }
 
 /// Codes and the texts they stand for; null has the code behind the last.
-fn read(name: &str, column: &ArrayRef) -> Result<(Codes, Vec<String>)> {
+fn read(name: &str, column: &ArrayRef, shown: Option<&Shown>) -> Result<(Codes, Vec<String>)> {
     let kind = column.data_type();
     let unreadable = |error| Error::unreadable(name, &error);
     let pair: Option<&DictionaryArray<Int32Type>> = column.as_any().downcast_ref();
@@ -357,8 +379,15 @@ fn read(name: &str, column: &ArrayRef) -> Result<(Codes, Vec<String>)> {
         let texts = cast(pair.values(), &DataType::LargeUtf8).map_err(unreadable)?;
         let texts = texts.as_string::<i64>().iter();
         let texts = texts.map(|text| text.unwrap_or_default().to_owned());
-        return Ok((Codes::Keys(pair.keys().clone()), texts.collect()));
+        return Ok((
+            Codes::Keys(pair.keys().clone(), shown.cloned()),
+            texts.collect(),
+        ));
     }
+    let taken = shown.map(|shown| take(column, &Int64Array::new(shown.clone(), None), None));
+    let column = &taken
+        .unwrap_or_else(|| Ok(column.clone()))
+        .map_err(unreadable)?;
     if is_integer(kind)
         && let Some(found) = small_integers(column).map_err(unreadable)?
     {

@@ -4,14 +4,16 @@ mod border;
 mod packing;
 
 use std::collections::{BTreeMap, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
-use arrow_array::UInt64Array;
+use arrow_array::{RecordBatchIterator, UInt64Array};
 use arrow_schema::SchemaRef;
 use border::{booleans, integers, raised, signed, unsigned};
 use laborllm_core::shards::Shard;
 use laborllm_core::stream::Stream;
-use laborllm_core::{Panels, Renderer, ids, panel, resume, shards, template, trie};
+use laborllm_core::{Error, Panels, Renderer, ids, panel, resume, shards, template, trie};
 use pyo3::prelude::*;
 use pyo3_arrow::{PyArray, PyRecordBatch, PyRecordBatchReader, PySchema, PyTable};
 
@@ -110,8 +112,12 @@ fn template_fields(
 #[pyclass(frozen, module = "laborllm._core")]
 struct Batches {
     schema: SchemaRef,
-    stream: Mutex<Renderer>,
+    stream: Mutex<Option<Renderer>>,
+    failure: Failure,
 }
+
+/// The error, or the panic, that ended a stream before its time.
+type Failure = Arc<Mutex<Option<thread::Result<Error>>>>;
 
 #[pymethods]
 impl Batches {
@@ -121,16 +127,34 @@ impl Batches {
         PySchema::new(self.schema.clone())
     }
 
-    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
-        slf
+    /// All batches as a pyarrow stream, once. What goes wrong ends it, and is raised by `finish`.
+    fn reader<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
+        let failure = self.failure.clone();
+        let batches = stream.take().into_iter().flatten();
+        let mut batches = AssertUnwindSafe(batches);
+        let until_failure = std::iter::from_fn(move || {
+            let failed = match catch_unwind(AssertUnwindSafe(|| batches.next())) {
+                Ok(Some(Ok(batch))) => return Some(Ok(batch)),
+                Ok(None) => return None,
+                Ok(Some(Err(error))) => Ok(error),
+                Err(panic) => Err(panic),
+            };
+            *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(failed);
+            None
+        });
+        let reader = RecordBatchIterator::new(until_failure, self.schema.clone());
+        PyRecordBatchReader::new(Box::new(reader)).into_pyarrow(py)
     }
 
-    fn __next__(&self, py: Python<'_>) -> PyResult<Option<PyRecordBatch>> {
-        let next = || {
-            let mut stream = self.stream.lock().unwrap_or_else(PoisonError::into_inner);
-            stream.next().transpose()
-        };
-        Ok(py.detach(next).map_err(raised)?.map(PyRecordBatch::new))
+    /// Raise what ended the stream before its time.
+    fn finish(&self) -> PyResult<()> {
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+        match failure.take() {
+            None => Ok(()),
+            Some(Ok(error)) => Err(raised(error)),
+            Some(Err(panic)) => resume_unwind(panic),
+        }
     }
 }
 
@@ -138,7 +162,8 @@ impl From<Renderer> for Batches {
     fn from(stream: Renderer) -> Self {
         Self {
             schema: stream.schema(),
-            stream: Mutex::new(stream),
+            stream: Mutex::new(Some(stream)),
+            failure: Failure::default(),
         }
     }
 }
