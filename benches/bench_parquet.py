@@ -82,10 +82,11 @@ def laborllm_run(*, whole: bool) -> Callable[[Path, Path], None]:
     """What `laborllm resumes` does, or the same with two of its columns."""
     import pyarrow as pa
 
-    from laborllm.files import write_parquet
+    from laborllm.files import keep_freed_pages, write_parquet
     from laborllm.occupations import Occupations
     from laborllm.resume import Template, render
 
+    keep_freed_pages()
     occupations = Occupations.occ1990dd()
     template = Template.load("labor-llm")
 

@@ -131,7 +131,7 @@ def resumes(
 ) -> None:
     """Write the panel's careers as text, with the place of every title; the panel may be larger than memory."""
     _check_output(output, overwrite=overwrite)
-    _use_threads(threads)
+    _prepare(threads)
     from laborllm.resume import render
 
     stream = _panel_stream(panel, occupations, dataset, column, drop_null_occupations, shard)
@@ -158,7 +158,7 @@ def tokens(
 ) -> None:
     """Write the panel's careers as token ids, with the place of every title."""
     _check_output(output, overwrite=overwrite)
-    _use_threads(threads)
+    _prepare(threads)
     from laborllm.encoder import PanelEncoder
     from laborllm.tokens import load_tokenizer
 
@@ -596,8 +596,11 @@ def _shard_of(shard: str | None) -> tuple[int, int] | None:
     return int(index), int(count)
 
 
-def _use_threads(threads: int | None) -> None:
-    """Limit the threads of the core, whose pool starts with its first work, and of Arrow."""
+def _prepare(threads: int | None) -> None:
+    """Ready this process for a long stream: before its first work, for the core reads the number of threads then."""
+    from laborllm.files import keep_freed_pages
+
+    keep_freed_pages()
     if threads is not None:
         os.environ["RAYON_NUM_THREADS"] = str(threads)
         import pyarrow as pa

@@ -84,6 +84,17 @@ def output_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[P
         shutil.rmtree(old, ignore_errors=True)
 
 
+def keep_freed_pages() -> None:
+    """Give Arrow a memory pool that keeps what was freed for what comes next, in this process.
+
+    Its default pool gives pages back at once, and a third of the time of a long stream goes into new, cleared ones
+    (Linux, huge pages). Where ARROW_DEFAULT_MEMORY_POOL names a pool, that one stays.
+    """
+    if not os.environ.get("ARROW_DEFAULT_MEMORY_POOL"):
+        jemalloc = "jemalloc" in pa.supported_memory_backends()
+        pa.set_memory_pool(pa.jemalloc_memory_pool() if jemalloc else pa.system_memory_pool())
+
+
 def write_text(text: str, path: str | Path, *, overwrite: bool = False) -> None:
     """Write UTF-8 text in one atomic step."""
     with output_file(path, overwrite=overwrite) as temporary:
