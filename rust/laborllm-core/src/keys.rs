@@ -3,11 +3,13 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Int64Array, LargeStringArray, RecordBatch, UInt64Array};
+use arrow_array::types::{Int32Type, Int64Type, UInt64Type};
+use arrow_array::{ArrayRef, Int64Array, RecordBatch, UInt64Array};
+use arrow_buffer::ScalarBuffer;
 use arrow_schema::{ArrowError, DataType, Field, SchemaRef};
 
-use crate::columns::{Coded, factorise, integers, is_integer, is_text, unsigned};
-use crate::order::Rows;
+use crate::columns::{Coded, factorise, is_integer, is_text, numbers, strings};
+use crate::order::Keys;
 use crate::panel::Options;
 use crate::{Error, Result};
 
@@ -107,11 +109,12 @@ impl Columns {
     }
 }
 
-/// Worker ids as they were given.
+/// What worker ids are; all of them are kept as 64 bits.
 pub(crate) enum Ids {
-    Signed(Vec<i64>),
-    Unsigned(Vec<u64>),
-    Text(Coded),
+    Signed,
+    Unsigned,
+    /// Positions in these texts.
+    Text(Vec<String>),
 }
 
 impl Ids {
@@ -138,121 +141,119 @@ impl Ids {
         })
     }
 
-    fn read(column: &Column) -> Result<Self> {
-        let null = |row: usize| Error::NullKey {
-            column: "worker_id".to_owned(),
-            row: row as u64,
-            worker: None,
-        };
+    fn read(column: &Column) -> Result<(Self, ScalarBuffer<u64>)> {
         let unreadable = |error| column.unreadable(&error);
-        match Self::kind(column)? {
+        let (ids, workers, first_null) = match Self::kind(column)? {
             DataType::LargeUtf8 => {
                 let coded = column.coded()?;
-                let first = coded.codes.iter().position(|&code| code < 0);
-                first.map_or(Ok(Self::Text(coded)), |row| Err(null(row)))
+                let workers = coded.codes.iter().map(|&code| code as u64).collect();
+                let first_null = coded.first_null();
+                (Self::Text(coded.values), workers, first_null)
             }
             DataType::UInt64 => {
-                let ids = unsigned(&column.chunks).map_err(unreadable)?;
-                all_known(ids).map(Self::Unsigned).map_err(null)
+                let ids = numbers::<UInt64Type>(&column.chunks).map_err(unreadable)?;
+                (Self::Unsigned, ids.values, ids.first_null)
             }
             _ => {
-                let ids = integers(&column.chunks).map_err(unreadable)?;
-                all_known(ids).map(Self::Signed).map_err(null)
+                let ids = numbers::<Int64Type>(&column.chunks).map_err(unreadable)?;
+                (Self::Signed, ids.values.into_inner().into(), ids.first_null)
             }
+        };
+        match first_null {
+            None => Ok((ids, workers)),
+            Some(row) => Err(Error::NullKey {
+                column: "worker_id".to_owned(),
+                row: row as u64,
+                worker: None,
+            }),
         }
     }
 
-    /// One number per row that is ordered as the ids are: integers by value, text bytewise.
-    pub fn ranks(&self) -> Vec<u64> {
+    /// The bits to flip for integers to be ordered by value, text bytewise.
+    fn flip(&self) -> u64 {
         match self {
-            Self::Signed(ids) => ids.iter().map(|&id| (id as u64) ^ (1 << 63)).collect(),
-            Self::Unsigned(ids) => ids.clone(),
-            Self::Text(coded) => coded.codes.iter().map(|&code| code as u64).collect(),
+            Self::Signed => 1 << 63,
+            Self::Unsigned | Self::Text(_) => 0,
         }
     }
 
-    fn text(&self, row: usize) -> String {
+    fn text(&self, id: u64) -> String {
         match self {
-            Self::Signed(ids) => ids[row].to_string(),
-            Self::Unsigned(ids) => ids[row].to_string(),
-            Self::Text(coded) => coded.get(row).unwrap_or_default().to_owned(),
+            Self::Signed => (id as i64).to_string(),
+            Self::Unsigned => id.to_string(),
+            Self::Text(values) => values.get(id as usize).cloned().unwrap_or_default(),
         }
     }
 
-    pub fn array(&self, rows: &Rows) -> ArrayRef {
-        match self {
-            Self::Signed(ids) => Arc::new(rows.gather(ids).into_iter().collect::<Int64Array>()),
-            Self::Unsigned(ids) => Arc::new(rows.gather(ids).into_iter().collect::<UInt64Array>()),
-            Self::Text(coded) => {
-                let ids = (0..rows.len()).map(|row| coded.get(rows.input(row)));
-                Arc::new(ids.collect::<LargeStringArray>())
-            }
-        }
+    pub fn array(&self, workers: &ScalarBuffer<u64>) -> std::result::Result<ArrayRef, ArrowError> {
+        Ok(match self {
+            Self::Signed => Arc::new(Int64Array::new(workers.inner().clone().into(), None)),
+            Self::Unsigned => Arc::new(UInt64Array::new(workers.clone(), None)),
+            Self::Text(values) => strings(workers, values)?,
+        })
     }
-}
-
-/// All values, or the row of the first null.
-fn all_known<T>(values: Vec<Option<T>>) -> std::result::Result<Vec<T>, usize> {
-    values
-        .into_iter()
-        .enumerate()
-        .map(|(row, value)| value.ok_or(row))
-        .collect()
 }
 
 /// Dataset, worker and year of every input row.
 pub(crate) struct KeyColumns {
-    pub datasets: Coded,
+    pub tags: Vec<String>,
     pub ids: Ids,
-    pub years: Vec<i32>,
+    pub rows: Keys,
 }
 
 impl KeyColumns {
     /// The worker as messages name it: the id, with the dataset where there is one.
     pub fn worker(&self, row: usize) -> String {
-        name_worker(&self.datasets, &self.ids, row)
-    }
-}
-
-fn name_worker(datasets: &Coded, ids: &Ids, row: usize) -> String {
-    match datasets.get(row) {
-        Some(dataset) if !dataset.is_empty() => format!("{} ({dataset})", ids.text(row)),
-        _ => ids.text(row),
+        let id = self.ids.text(self.rows.workers[row]);
+        match self.tags.get(self.rows.datasets[row] as usize) {
+            Some(dataset) if !dataset.is_empty() => format!("{id} ({dataset})"),
+            _ => id,
+        }
     }
 }
 
 pub(crate) fn read_keys(columns: &Columns, options: &Options) -> Result<KeyColumns> {
     let (worker_id, year) = (columns.required("worker_id")?, columns.required("year")?);
     columns.required("occupation")?;
-    let datasets = read_datasets(columns, options.dataset.as_deref())?;
-    let ids = Ids::read(worker_id)?;
-    let years = read_years(year, |row| name_worker(&datasets, &ids, row))?;
-    Ok(KeyColumns {
+    let (datasets, tags) = read_datasets(columns, options.dataset.as_deref())?;
+    let (ids, workers) = Ids::read(worker_id)?;
+    let flip = ids.flip();
+    let years = Vec::new().into();
+    let rows = Keys {
         datasets,
-        ids,
+        workers,
+        flip,
         years,
-    })
+    };
+    let mut keys = KeyColumns { tags, ids, rows };
+    keys.rows.years = read_years(year, |row| keys.worker(row))?;
+    Ok(keys)
 }
 
-fn read_datasets(columns: &Columns, tag: Option<&str>) -> Result<Coded> {
+/// The dataset of every row as a position in tags, which ascend.
+fn read_datasets(columns: &Columns, tag: Option<&str>) -> Result<(ScalarBuffer<i32>, Vec<String>)> {
+    let constant = || {
+        let tag = tag.unwrap_or_default().to_owned();
+        (vec![0; columns.rows].into(), vec![tag])
+    };
     let Some(column) = columns.find("dataset") else {
-        return Ok(Coded::constant(tag.unwrap_or_default(), columns.rows));
+        return Ok(constant());
     };
     if !is_text(column.field.data_type()) {
         return Err(column.wrong_type("cast it to text: it holds the tag of the survey"));
     }
     let coded = column.coded()?;
     if coded.values.is_empty() {
-        return Ok(Coded::constant(tag.unwrap_or_default(), columns.rows));
+        return Ok(constant());
     }
-    if let Some(row) = coded.codes.iter().position(|&code| code < 0) {
+    if let Some(row) = coded.first_null() {
         return Err(Error::NullKey {
             column: "dataset".to_owned(),
             row: row as u64,
             worker: None,
         });
     }
-    if let Some(tag) = tag {
+    if let Some(tag) = tag.filter(|&tag| coded.values != [tag]) {
         let other = (0..columns.rows).find(|&row| coded.get(row) != Some(tag));
         if let Some(row) = other {
             let found = coded.get(row).unwrap_or_default().to_owned();
@@ -263,10 +264,10 @@ fn read_datasets(columns: &Columns, tag: Option<&str>) -> Result<Coded> {
             });
         }
     }
-    Ok(coded)
+    Ok((coded.codes, coded.values))
 }
 
-fn read_years(column: &Column, worker: impl Fn(usize) -> String) -> Result<Vec<i32>> {
+fn read_years(column: &Column, worker: impl Fn(usize) -> String) -> Result<ScalarBuffer<i32>> {
     let kind = column.field.data_type();
     if !is_integer(kind) && kind != &DataType::Null {
         return Err(column.wrong_type(match kind {
@@ -276,21 +277,36 @@ fn read_years(column: &Column, worker: impl Fn(usize) -> String) -> Result<Vec<i
             _ => "give the calendar year as an integer",
         }));
     }
-    let years = integers(&column.chunks).map_err(|error| column.unreadable(&error))?;
-    let mut checked = Vec::with_capacity(years.len());
-    for (row, year) in years.into_iter().enumerate() {
-        let Some(year) = year else {
-            return Err(Error::NullKey {
-                column: "year".to_owned(),
-                row: row as u64,
-                worker: Some(worker(row)),
-            });
-        };
-        checked.push(i32::try_from(year).map_err(|_| Error::YearRange {
+    let unreadable = |error| column.unreadable(&error);
+    let (years, wide, first_null) = if kind == &DataType::Int32 {
+        let years = numbers::<Int32Type>(&column.chunks).map_err(unreadable)?;
+        (years.values, None, years.first_null)
+    } else {
+        let years = numbers::<Int64Type>(&column.chunks).map_err(unreadable)?;
+        let narrow = years.values.iter().map(|&year| year as i32).collect();
+        (narrow, Some(years.values), years.first_null)
+    };
+    let differs = |wide: &ScalarBuffer<i64>| {
+        let known = ..first_null.unwrap_or(wide.len());
+        let pairs = wide[known].iter().zip(&years[..]);
+        let row = pairs
+            .into_iter()
+            .position(|(&wide, &year)| wide != i64::from(year))?;
+        Some((row, wide[row]))
+    };
+    if let Some((row, year)) = wide.as_ref().and_then(differs) {
+        return Err(Error::YearRange {
             year: year.to_string(),
             worker: worker(row),
             row: row as u64,
-        })?);
+        });
     }
-    Ok(checked)
+    match first_null {
+        None => Ok(years),
+        Some(row) => Err(Error::NullKey {
+            column: "year".to_owned(),
+            row: row as u64,
+            worker: Some(worker(row)),
+        }),
+    }
 }

@@ -1,43 +1,69 @@
 //! The one order of every output: dataset bytewise, worker, year.
 
+use arrow_buffer::{ArrowNativeType, ScalarBuffer};
 use rayon::prelude::*;
 
-/// What rows are ordered by; `datasets` and `workers` are order-preserving ranks.
-pub(crate) struct Keys<'a> {
-    pub datasets: &'a [i32],
-    pub workers: &'a [u64],
-    pub years: &'a [i32],
+use crate::radix::{self, Layout};
+use crate::workers::every;
+
+/// Rows that a thread takes at once.
+const BLOCK: usize = 1 << 14;
+
+/// What rows are ordered by. `datasets` are order-preserving ranks; so are `workers`, once the bits of `flip` are flipped.
+pub(crate) struct Keys {
+    pub datasets: ScalarBuffer<i32>,
+    pub workers: ScalarBuffer<u64>,
+    pub flip: u64,
+    pub years: ScalarBuffer<i32>,
 }
 
-impl Keys<'_> {
+impl Keys {
     fn of(&self, row: usize) -> (i32, u64, i32) {
-        (self.datasets[row], self.workers[row], self.years[row])
+        let (dataset, worker) = self.worker(row);
+        (dataset, worker, self.years[row])
+    }
+
+    fn worker(&self, row: usize) -> (i32, u64) {
+        (self.datasets[row], self.workers[row] ^ self.flip)
+    }
+
+    /// The keys of rows in order.
+    pub fn gathered(&self, rows: &Rows) -> Self {
+        Self {
+            datasets: rows.gather(&self.datasets),
+            workers: rows.gather(&self.workers),
+            flip: self.flip,
+            years: rows.gather(&self.years),
+        }
+    }
+
+    /// Whether both rows are of one worker.
+    pub fn same_worker(&self, a: usize, b: usize) -> bool {
+        self.workers[a] == self.workers[b] && self.datasets[a] == self.datasets[b]
     }
 
     /// The first row whose worker comes before that of the row above.
     pub fn first_fall(&self) -> Option<usize> {
-        let worker = |row: usize| (self.datasets[row], self.workers[row]);
-        (1..self.years.len()).find(|&row| worker(row) < worker(row - 1))
+        (1..self.years.len()).find(|&row| self.worker(row) < self.worker(row - 1))
     }
 
     /// Input rows in canonical order, or None where the `kept` rows (None: all of them) stand in it already.
     /// Equal keys keep the order of their rows.
     pub fn sorted(&self, kept: Option<Vec<u64>>) -> Option<Vec<u64>> {
         let ascending = match &kept {
-            None => (1..self.years.len())
-                .into_par_iter()
-                .all(|row| self.of(row - 1) <= self.of(row)),
-            Some(rows) => rows
-                .par_windows(2)
-                .all(|pair| self.of(pair[0] as usize) <= self.of(pair[1] as usize)),
+            None => every(self.years.len(), |a, b| self.of(a) <= self.of(b)),
+            Some(rows) => every(rows.len(), |a, b| {
+                self.of(rows[a] as usize) <= self.of(rows[b] as usize)
+            }),
         };
         if ascending {
             return kept;
         }
-        let rows = kept.unwrap_or_else(|| (0..self.years.len() as u64).collect());
         Some(match self.packing() {
-            Some(packing) => self.sort_packed(rows, packing),
-            None => self.sort_tuples(rows),
+            Some(packing) => self.sort_packed(kept, packing),
+            None => {
+                self.sort_tuples(kept.unwrap_or_else(|| (0..self.years.len() as u64).collect()))
+            }
         })
     }
 
@@ -46,51 +72,59 @@ impl Keys<'_> {
         rows
     }
 
-    fn sort_packed(&self, rows: Vec<u64>, packing: Packing) -> Vec<u64> {
-        let pack = |row: u64| {
-            let (dataset, worker, year) = self.of(row as usize);
-            let dataset = (dataset - packing.datasets.0) as u64;
-            let year = (i64::from(year) - i64::from(packing.years.0)) as u64;
-            let key = (dataset << packing.workers.1 | (worker - packing.workers.0))
-                << packing.years.1
-                | year;
-            key << packing.row_bits | row
-        };
-        let mut keys: Vec<u64> = rows.into_par_iter().map(pack).collect();
-        keys.par_sort_unstable();
-        let mask = (1 << packing.row_bits) - 1;
-        keys.par_iter_mut().for_each(|key| *key &= mask);
-        keys
+    fn sort_packed(&self, kept: Option<Vec<u64>>, packing: Packing) -> Vec<u64> {
+        let pack = |row: usize| packing.pack(self.of(row)) | row as u64;
+        match kept {
+            None => radix::sorted(self.years.len(), pack, packing.layout),
+            Some(rows) => radix::sorted(rows.len(), |at| pack(rows[at] as usize), packing.layout),
+        }
     }
 
     /// How the key and its row fit into 64 bits, where they do.
     fn packing(&self) -> Option<Packing> {
-        let (low, high) = (self.datasets.iter().min()?, self.datasets.iter().max()?);
-        let datasets = (*low, bits((high - low) as u64));
-        let (low, high) = (
-            self.workers.par_iter().min()?,
-            self.workers.par_iter().max()?,
-        );
-        let workers = (*low, bits(high - low));
-        let (low, high) = (self.years.par_iter().min()?, self.years.par_iter().max()?);
-        let years = (*low, bits((i64::from(*high) - i64::from(*low)) as u64));
-        let row_bits = bits(self.years.len() as u64);
-        let total = datasets.1 + workers.1 + years.1 + row_bits;
-        (total < 64).then_some(Packing {
-            datasets,
-            workers,
-            years,
-            row_bits,
+        let datasets = extremes(&self.datasets, |dataset| dataset)?;
+        let workers = extremes(&self.workers, |worker| worker ^ self.flip)?;
+        let years = extremes(&self.years, |year| year)?;
+        let spans = [
+            (datasets.1 - datasets.0) as u64,
+            workers.1 - workers.0,
+            (i64::from(years.1) - i64::from(years.0)) as u64,
+        ];
+        let [_, worker_bits, year_bits] = spans.map(bits);
+        let low = bits(self.years.len() as u64);
+        let high = low + spans.map(bits).iter().sum::<u32>();
+        (high < u64::BITS).then_some(Packing {
+            least: (datasets.0, workers.0, years.0),
+            shifts: [low + year_bits + worker_bits, low + year_bits, low],
+            layout: Layout { low, high },
         })
     }
 }
 
-/// Least value and width in bits of each part of a packed key.
+/// Where each part of a key stands in a packed one, whose lowest bits are the row.
 struct Packing {
-    datasets: (i32, u32),
-    workers: (u64, u32),
-    years: (i32, u32),
-    row_bits: u32,
+    least: (i32, u64, i32),
+    shifts: [u32; 3],
+    layout: Layout,
+}
+
+impl Packing {
+    fn pack(&self, (dataset, worker, year): (i32, u64, i32)) -> u64 {
+        let [a, b, c] = self.shifts;
+        let year = (i64::from(year) - i64::from(self.least.2)) as u64;
+        ((dataset - self.least.0) as u64) << a | (worker - self.least.1) << b | year << c
+    }
+}
+
+fn extremes<T: Copy + Ord + Send + Sync>(
+    values: &[T],
+    seen: impl Fn(T) -> T + Sync,
+) -> Option<(T, T)> {
+    let chunks = values.par_chunks(BLOCK).filter_map(|chunk| {
+        let seen = || chunk.iter().map(|&value| seen(value));
+        Some((seen().min()?, seen().max()?))
+    });
+    chunks.reduce_with(|a, b| (a.0.min(b.0), a.1.max(b.1)))
 }
 
 fn bits(span: u64) -> u32 {
@@ -114,11 +148,19 @@ impl Rows {
             .map_or(position, |order| order[position] as usize)
     }
 
-    pub fn gather<T: Copy + Send + Sync>(&self, values: &[T]) -> Vec<T> {
-        match &self.order {
-            None => values.to_vec(),
-            Some(order) => order.iter().map(|&row| values[row as usize]).collect(),
-        }
+    /// The values of input rows, in order; not copied where rows stand in it already.
+    pub fn gather<T: ArrowNativeType + Send + Sync>(
+        &self,
+        values: &ScalarBuffer<T>,
+    ) -> ScalarBuffer<T> {
+        let Some(order) = &self.order else {
+            return values.clone();
+        };
+        let rows = order.par_iter().with_min_len(BLOCK);
+        let values: &[T] = values;
+        rows.map(|&row| values[row as usize])
+            .collect::<Vec<T>>()
+            .into()
     }
 }
 
@@ -127,31 +169,52 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn keys(rows: &[(i32, u64, i32)], flip: u64) -> Keys {
+        Keys {
+            datasets: rows.iter().map(|row| row.0).collect(),
+            workers: rows.iter().map(|row| row.1 ^ flip).collect(),
+            flip,
+            years: rows.iter().map(|row| row.2).collect(),
+        }
+    }
+
     proptest! {
         #[test]
-        fn packed_and_plain_sorts_agree(rows in prop::collection::vec((0i32..3, 0u64..9, 1990i32..1996), 1..60)) {
-            let datasets: Vec<i32> = rows.iter().map(|row| row.0).collect();
-            let workers: Vec<u64> = rows.iter().map(|row| row.1).collect();
-            let years: Vec<i32> = rows.iter().map(|row| row.2).collect();
-            let keys = Keys { datasets: &datasets, workers: &workers, years: &years };
-            let all: Vec<u64> = (0..rows.len() as u64).collect();
+        fn packed_and_plain_sorts_agree(
+            rows in prop::collection::vec((0i32..3, 0u64..9, 1990i32..1996, prop::bool::ANY), 1..60),
+            drop in prop::bool::ANY,
+        ) {
+            let kept = (0..rows.len() as u64).filter(|&row| rows[row as usize].3);
+            let kept: Option<Vec<u64>> = drop.then(|| kept.collect());
+            let rows: Vec<_> = rows.iter().map(|row| (row.0, row.1, row.2)).collect();
+            let all = kept.clone().unwrap_or_else(|| (0..rows.len() as u64).collect());
+            let keys = keys(&rows, 1 << 63);
             let plain = keys.sort_tuples(all.clone());
             let packing = keys.packing().ok_or_else(|| TestCaseError::fail("does not fit"))?;
-            prop_assert_eq!(&keys.sort_packed(all.clone(), packing), &plain);
-            prop_assert_eq!(keys.sorted(None).unwrap_or(all), plain);
+            prop_assert_eq!(&keys.sort_packed(kept.clone(), packing), &plain);
+            prop_assert_eq!(keys.sorted(kept).unwrap_or(all), plain);
         }
     }
 
     #[test]
     fn keys_that_do_not_fit_64_bits_are_sorted_all_the_same() {
-        let (datasets, years) = (vec![0; 3], vec![i32::MAX, i32::MIN, 0]);
-        let workers = vec![u64::MAX, u64::MAX, 0];
-        let keys = Keys {
-            datasets: &datasets,
-            workers: &workers,
-            years: &years,
-        };
+        let rows = [(0, u64::MAX, i32::MAX), (0, u64::MAX, i32::MIN), (0, 0, 0)];
+        let keys = keys(&rows, 0);
         assert!(keys.packing().is_none());
         assert_eq!(keys.sorted(None), Some(vec![2, 1, 0]));
+    }
+
+    #[test]
+    fn rows_in_order_share_their_values() {
+        let values: ScalarBuffer<i32> = vec![3, 1, 2].into();
+        let (shared, total) = (None, values.len());
+        let same = Rows {
+            order: shared,
+            total,
+        }
+        .gather(&values);
+        assert_eq!(same.as_ptr(), values.as_ptr());
+        let order = Some(vec![1, 2]);
+        assert_eq!(*Rows { order, total }.gather(&values), [1, 2]);
     }
 }

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow_array::{Array, ArrayRef, Int32Array, RecordBatch, RecordBatchOptions, UInt64Array};
+use arrow_buffer::ScalarBuffer;
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use arrow_select::{concat::concat, take::take};
 use rayon::prelude::*;
 
-use crate::columns::{Coded, dictionary, is_integer, is_text};
+use crate::columns::{Coded, dictionary, is_integer, is_text, validated};
 use crate::keys::{Column, Columns, Ids, KeyColumns, read_keys};
 use crate::order::{Keys, Rows};
 use crate::workers;
@@ -85,40 +86,30 @@ pub fn check(schema: &SchemaRef, batches: &[RecordBatch], options: &Options) -> 
     let columns = Columns::new(schema, batches, &options.columns)?;
     let keys = read_keys(&columns, options)?;
     let (states, kept) = read_states(&columns, options, &keys)?;
-    let rows_in = keys.years.len() as u64;
+    let rows_in = states.len() as u64;
     let dropped = kept.as_ref().map_or(0, |kept| rows_in - kept.len() as u64);
     if rows_in == dropped {
         return Err(Error::Empty { rows_in, dropped });
     }
-    let ranks = keys.ids.ranks();
-    let sorting = Keys {
-        datasets: &keys.datasets.codes,
-        workers: &ranks,
-        years: &keys.years,
-    };
-    if let (true, Some(row)) = (options.in_order, sorting.first_fall()) {
-        return Err(Error::Falls {
-            worker: keys.worker(row),
-            previous: keys.worker(row - 1),
-            row: row as u64,
-        });
-    }
-    let order = sorting.sorted(kept);
     let rows = Rows {
-        order,
+        order: keys.rows.sorted(kept),
         total: rows_in as usize,
     };
-    let starts = workers::boundaries(rows.len(), |a, b| {
-        let (a, b) = (rows.input(a), rows.input(b));
-        keys.datasets.codes[a] == keys.datasets.codes[b] && ranks[a] == ranks[b]
-    });
-    check_years(&rows, &starts, &keys)?;
+    if options.in_order && rows.order.is_some() {
+        check_order(&keys)?;
+    }
+    let ordered = keys.rows.gathered(&rows);
+    let starts = workers::boundaries(rows.len(), |a, b| ordered.same_worker(a, b));
+    if let Some((first, second)) = workers::repeated(&ordered.years, &starts) {
+        return Err(repeats(&keys, [rows.input(first), rows.input(second)]));
+    }
     let mut report = Report {
         rows_in,
         dropped,
         ..Report::default()
     };
-    let (mut fields, mut arrays) = key_columns(&keys, &states, &rows, &options.titles)?;
+    let (mut fields, mut arrays) =
+        key_columns(&keys, ordered, rows.gather(&states), &options.titles)?;
     let others: Vec<&Column> = columns
         .all
         .iter()
@@ -188,7 +179,9 @@ fn read_states(
     columns: &Columns,
     options: &Options,
     keys: &KeyColumns,
-) -> Result<(Vec<i32>, Option<Vec<u64>>)> {
+) -> Result<(ScalarBuffer<i32>, Option<Vec<u64>>)> {
+    const NULL: i32 = -1;
+    const UNKNOWN: i32 = -2;
     let column = columns.required("occupation")?;
     let kind = column.field.data_type();
     let titles = is_text(kind);
@@ -201,46 +194,39 @@ fn read_states(
     } else {
         &options.codes
     };
-    let index: HashMap<&str, i32> = known
-        .iter()
-        .zip(0..)
-        .map(|(name, state)| (name.as_str(), state))
+    let index: HashMap<&str, i32> = known.iter().map(String::as_str).zip(0..).collect();
+    let state = |value: &String| index.get(value.as_str()).copied().unwrap_or(UNKNOWN);
+    let state_of: Vec<i32> = [NULL]
+        .into_iter()
+        .chain(coded.values.iter().map(state))
         .collect();
-    let state_of: Vec<Option<i32>> = coded
-        .values
-        .iter()
-        .map(|value| index.get(value.as_str()).copied())
-        .collect();
-    let mut states = Vec::with_capacity(coded.codes.len());
-    let mut nulls = 0;
-    for (row, &code) in coded.codes.iter().enumerate() {
-        if code < 0 {
-            if !options.drop_null_occupations {
-                return Err(Error::NullOccupation {
-                    worker: keys.worker(row),
-                    year: keys.years[row],
-                    row: row as u64,
-                });
-            }
-            nulls += 1;
-            states.push(-1);
-        } else {
-            let state = state_of[code as usize]
-                .ok_or_else(|| unknown(&coded, row, titles, options, keys))?;
-            states.push(state);
-        }
+    let states = coded.through(&state_of);
+    let accepted = if options.drop_null_occupations {
+        NULL
+    } else {
+        0
+    };
+    let least = states.iter().min().copied().unwrap_or_default();
+    if least < accepted
+        && let Some(row) = states.iter().position(|&state| state < accepted)
+    {
+        return Err(match states[row] {
+            NULL => Error::NullOccupation {
+                worker: keys.worker(row),
+                year: keys.rows.years[row],
+                row: row as u64,
+            },
+            _ => unknown(&coded, row, titles, options, keys),
+        });
     }
-    let kept = (nulls > 0).then(|| {
-        (0..states.len() as u64)
-            .filter(|&row| states[row as usize] >= 0)
-            .collect()
-    });
+    let known = |row: &u64| states[*row as usize] >= 0;
+    let kept = (least < 0).then(|| (0..states.len() as u64).filter(known).collect());
     Ok((states, kept))
 }
 
 fn unknown(coded: &Coded, row: usize, titles: bool, options: &Options, keys: &KeyColumns) -> Error {
     let state = coded.get(row).unwrap_or_default().to_owned();
-    let (worker, year, row) = (keys.worker(row), keys.years[row], row as u64);
+    let (worker, year, row) = (keys.worker(row), keys.rows.years[row], row as u64);
     if titles && state.bytes().all(|byte| byte.is_ascii_digit()) {
         return Error::DigitState {
             state,
@@ -284,36 +270,41 @@ fn nearest(word: &str, names: &[String]) -> Vec<usize> {
         .collect()
 }
 
-fn check_years(rows: &Rows, starts: &[i64], keys: &KeyColumns) -> Result<()> {
-    for pair in starts.windows(2) {
-        for position in pair[0] as usize + 1..pair[1] as usize {
-            let (first, second) = (rows.input(position - 1), rows.input(position));
-            if keys.years[first] == keys.years[second] {
-                let rows = [first.min(second) as u64, first.max(second) as u64];
-                return Err(Error::RepeatedYear {
-                    worker: keys.worker(second),
-                    year: keys.years[second],
-                    rows,
-                });
-            }
-        }
+/// Workers must not fall from row to row.
+fn check_order(keys: &KeyColumns) -> Result<()> {
+    match keys.rows.first_fall() {
+        None => Ok(()),
+        Some(row) => Err(Error::Falls {
+            worker: keys.worker(row),
+            previous: keys.worker(row - 1),
+            row: row as u64,
+        }),
     }
-    Ok(())
+}
+
+fn repeats(keys: &KeyColumns, rows: [usize; 2]) -> Error {
+    let [first, second] = rows;
+    Error::RepeatedYear {
+        worker: keys.worker(second),
+        year: keys.rows.years[second],
+        rows: [first.min(second) as u64, first.max(second) as u64],
+    }
 }
 
 fn key_columns(
     keys: &KeyColumns,
-    states: &[i32],
-    rows: &Rows,
+    rows: Keys,
+    states: ScalarBuffer<i32>,
     titles: &[String],
 ) -> Result<(Vec<Field>, Vec<ArrayRef>)> {
-    let text = |codes: &[i32], values: &[String], name: &str| {
-        dictionary(rows.gather(codes), values).map_err(|error| Error::unreadable(name, &error))
+    let text = |codes, values: &[String], name: &str| {
+        dictionary(codes, false, values).map_err(|error| Error::unreadable(name, &error))
     };
+    let ids = keys.ids.array(&rows.workers);
     let arrays = vec![
-        text(&keys.datasets.codes, &keys.datasets.values, "dataset")?,
-        keys.ids.array(rows),
-        Arc::new(Int32Array::from(rows.gather(&keys.years))) as ArrayRef,
+        text(rows.datasets, &keys.tags, "dataset")?,
+        ids.map_err(|error| Error::unreadable("worker_id", &error))?,
+        Arc::new(Int32Array::new(rows.years, None)) as ArrayRef,
         text(states, titles, "occupation")?,
     ];
     let fields = KEYS
@@ -352,14 +343,13 @@ fn finish(column: &Column, rows: &Rows, starts: &[i64], keys: &KeyColumns) -> Re
     let mut filled = None;
     if let (true, Some(codes), Some(coded)) = (fixed, &codes, &coded) {
         if let Some((first, second)) = workers::first_change(codes, starts) {
-            return Err(changes(
-                name,
-                coded,
-                [rows.input(first), rows.input(second)],
-                keys,
-            ));
+            let rows = [rows.input(first), rows.input(second)];
+            return Err(changes(name, coded, rows, keys));
         }
-        filled = workers::filled(|row| codes[row] >= 0, starts);
+        let nulls = coded
+            .nulls
+            .then(|| workers::filled(|row| codes[row] >= 0, starts));
+        filled = nulls.flatten();
     }
     let array = match (text, codes, coded) {
         (true, Some(codes), Some(coded)) => {
@@ -367,7 +357,7 @@ fn finish(column: &Column, rows: &Rows, starts: &[i64], keys: &KeyColumns) -> Re
                 None => codes,
                 Some(from) => from.iter().map(|&row| codes[row as usize]).collect(),
             };
-            dictionary(codes, &coded.values)
+            dictionary(codes, coded.nulls, &coded.values)
         }
         _ => taken(column, rows, filled),
     };
@@ -385,7 +375,7 @@ fn changes(name: &str, coded: &Coded, rows: [usize; 2], keys: &KeyColumns) -> Er
         column: name.to_owned(),
         worker: keys.worker(rows[0]),
         values: rows.map(|row| coded.get(row).unwrap_or_default().to_owned()),
-        years: rows.map(|row| keys.years[row]),
+        years: rows.map(|row| keys.rows.years[row]),
         rows: rows.map(|row| row as u64),
     }
 }
@@ -396,7 +386,9 @@ fn taken(
     rows: &Rows,
     filled: Option<Vec<u64>>,
 ) -> std::result::Result<ArrayRef, ArrowError> {
-    let chunks: Vec<&dyn Array> = column.chunks.iter().map(AsRef::as_ref).collect();
+    let chunks = column.chunks.iter().map(validated);
+    let chunks = chunks.collect::<std::result::Result<Vec<_>, _>>()?;
+    let chunks: Vec<&dyn Array> = chunks.iter().map(AsRef::as_ref).collect();
     let whole = concat(&chunks)?;
     let indices = match (filled, &rows.order) {
         (None, None) => return Ok(whole),

@@ -1,28 +1,45 @@
 //! Checks and counts inside each worker's rows, once they stand in order.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 /// A fixed field that holds two values: positions (in order) of the first value and of the first other one.
 pub(crate) type Change = (usize, usize);
 
+/// Rows, or workers, that a thread takes at once.
+const BLOCK: usize = 1 << 14;
+
 /// Start of each worker's rows, and the number of rows at the end.
 pub(crate) fn boundaries(rows: usize, same: impl Fn(usize, usize) -> bool + Sync) -> Vec<i64> {
-    let begins = |&row: &usize| row == 0 || !same(row - 1, row);
-    let starts = (0..rows).into_par_iter().filter(begins);
+    let starts = blocks(rows).flat_map_iter(|block| {
+        let begins = |&row: &usize| row == 0 || !same(row - 1, row);
+        block.filter(begins).collect::<Vec<_>>()
+    });
     starts.chain([rows]).map(|row| row as i64).collect()
 }
 
+/// Whether something holds for each row and the one below.
+pub(crate) fn every(rows: usize, holds: impl Fn(usize, usize) -> bool + Sync) -> bool {
+    blocks(rows).all(|mut block| block.all(|row| row == 0 || holds(row - 1, row)))
+}
+
+fn blocks(rows: usize) -> impl ParallelIterator<Item = Range<usize>> {
+    let blocks = (0..rows.div_ceil(BLOCK)).into_par_iter();
+    blocks.map(move |block| block * BLOCK..rows.min((block + 1) * BLOCK))
+}
+
 /// The ranges between consecutive starts.
-pub(crate) fn ranges(starts: &[i64]) -> impl ParallelIterator<Item = std::ops::Range<usize>> + '_ {
+pub(crate) fn ranges(starts: &[i64]) -> impl IndexedParallelIterator<Item = Range<usize>> + '_ {
     starts
         .par_windows(2)
+        .with_min_len(BLOCK / 16)
         .map(|pair| pair[0] as usize..pair[1] as usize)
 }
 
 /// The first worker (in order) in whom a field has two values.
 pub(crate) fn first_change(codes: &[i32], starts: &[i64]) -> Option<Change> {
-    let by_worker = starts.par_windows(2).map(|pair| {
-        let range = pair[0] as usize..pair[1] as usize;
+    let by_worker = ranges(starts).map(|range| {
         let first = range.clone().find(|&row| codes[row] >= 0)?;
         range
             .skip_while(|&row| row <= first)
@@ -59,21 +76,32 @@ pub(crate) fn returns(codes: &[i32], starts: &[i64]) -> u64 {
     counts.sum()
 }
 
+/// The first worker (in order) with two rows of one year: positions of both.
+pub(crate) fn repeated(years: &[i32], starts: &[i64]) -> Option<(usize, usize)> {
+    let by_worker = ranges(starts).map(|range| {
+        let pairs = years[range.clone()].windows(2);
+        let at = pairs.into_iter().position(|pair| pair[0] == pair[1])?;
+        Some((range.start + at, range.start + at + 1))
+    });
+    by_worker.find_first(Option::is_some).flatten()
+}
+
 /// For every row the row whose value it takes: itself, or for a null the first row of the worker that has one.
 /// None where no null can be filled.
-pub(crate) fn filled(known: impl Fn(usize) -> bool + Sync, starts: &[i64]) -> Option<Vec<u64>> {
-    let parts = ranges(starts).map(|range| {
-        let first = range.clone().find(|&row| known(row));
-        range
-            .map(|row| first.filter(|_| !known(row)).unwrap_or(row) as u64)
-            .collect::<Vec<_>>()
-    });
-    let rows: Vec<u64> = parts.flatten_iter().collect();
-    (!rows
-        .par_iter()
-        .enumerate()
-        .all(|(row, &from)| row as u64 == from))
-    .then_some(rows)
+pub(crate) fn filled(known: impl Fn(usize) -> bool, starts: &[i64]) -> Option<Vec<u64>> {
+    let rows = starts.last().map_or(0, |&rows| rows as u64);
+    let (mut from, mut any): (Vec<u64>, bool) = ((0..rows).collect(), false);
+    for pair in starts.windows(2) {
+        let mut range = pair[0] as usize..pair[1] as usize;
+        let Some(first) = range.clone().find(|&row| known(row)) else {
+            continue;
+        };
+        let nulls = range.by_ref().filter(|&row| !known(row));
+        for row in nulls {
+            (from[row], any) = (first as u64, true);
+        }
+    }
+    any.then_some(from)
 }
 
 #[cfg(test)]
