@@ -57,7 +57,7 @@ impl<'a> Distinct<'a> {
         );
         let texts = &self.texts;
         let same = |entry: &Entry| {
-            entry.words == words
+            same_words(&entry.words, &words)
                 && entry.length == length
                 && (bytes.len() <= SHORT || texts[entry.code as usize].as_bytes() == bytes)
         };
@@ -105,26 +105,39 @@ pub(crate) fn many() -> ArrowError {
 #[inline]
 fn words(data: &[u8], start: usize, bytes: &[u8]) -> [u64; 4] {
     let length = bytes.len();
-    if let Some(last) = bytes.last_chunk::<8>().filter(|_| length > SHORT) {
-        let first = loaded(&bytes[..24]);
-        return [first[0], first[1], first[2], u64::from_le_bytes(*last)];
+    if length > SHORT
+        && let (Some(first), Some(last)) = (bytes.first_chunk(), bytes.last_chunk::<8>())
+    {
+        let [a, b, c, _] = split(first);
+        return [a, b, c, u64::from_le_bytes(*last)];
     }
     let mask = &MASKS[length.min(SHORT)];
-    let loaded = match data.get(start..start + SHORT) {
-        Some(window) => loaded(window),
+    let rest = data.get(start..).unwrap_or_default();
+    let loaded = match rest.first_chunk::<SHORT>() {
+        Some(window) => split(window),
         None => loaded(bytes),
     };
     std::array::from_fn(|at| loaded[at] & mask[at])
 }
 
 /// Up to 32 bytes as little-endian words.
-#[inline]
 fn loaded(bytes: &[u8]) -> [u64; 4] {
     let mut padded = [0; SHORT];
     let length = bytes.len().min(SHORT);
     padded[..length].copy_from_slice(&bytes[..length]);
-    let (words, _) = padded.as_chunks::<8>();
+    split(&padded)
+}
+
+#[inline]
+fn split(window: &[u8; SHORT]) -> [u64; 4] {
+    let (words, _) = window.as_chunks::<8>();
     std::array::from_fn(|at| u64::from_le_bytes(words[at]))
+}
+
+/// Word by word: arrays would be written to memory to be compared there.
+#[inline]
+fn same_words(a: &[u64; 4], b: &[u64; 4]) -> bool {
+    (a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) == 0
 }
 
 #[inline]
