@@ -9,7 +9,7 @@ use arrow_array::{
     Array, ArrayRef, DictionaryArray, GenericStringArray, OffsetSizeTrait, StringViewArray,
     downcast_dictionary_array,
 };
-use arrow_buffer::{ArrowNativeType, NullBuffer};
+use arrow_buffer::{ArrowNativeType, Buffer, NullBuffer};
 use arrow_cast::cast;
 use arrow_schema::{ArrowError, DataType};
 use rayon::prelude::*;
@@ -67,8 +67,10 @@ fn texts(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         )
     };
     match array.data_type() {
-        kind if plain(kind) => Ok(array.clone()),
-        DataType::Dictionary(_, values) if plain(values) => Ok(array.clone()),
+        kind if plain(kind) => bounded(array).map(|()| array.clone()),
+        DataType::Dictionary(_, values) if plain(values) => {
+            bounded(array.as_any_dictionary().values()).map(|()| array.clone())
+        }
         DataType::Dictionary(_, _) => {
             let pair = array.as_any_dictionary();
             let values = cast(&validated(pair.values())?, &DataType::LargeUtf8)?;
@@ -76,6 +78,17 @@ fn texts(array: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         }
         _ => cast(&validated(array)?, &DataType::LargeUtf8),
     }
+}
+
+/// Over the C interface a negative last offset becomes a buffer longer than memory.
+fn bounded(array: &ArrayRef) -> Result<(), ArrowError> {
+    let fits = |buffer: &Buffer| buffer.len() <= isize::MAX as usize;
+    let fit = match array.data_type() {
+        DataType::Utf8 => fits(array.as_string::<i32>().values()),
+        DataType::Utf8View => array.as_string_view().data_buffers().iter().all(fits),
+        _ => fits(array.as_string::<i64>().values()),
+    };
+    fit.then_some(()).ok_or_else(outside)
 }
 
 /// Chunks cut into parts of so many rows; the last part may be shorter.

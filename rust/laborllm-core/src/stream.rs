@@ -6,16 +6,20 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, UInt64Type};
 use arrow_array::{RecordBatch, RecordBatchReader};
-use arrow_ord::ord::make_comparator;
+use arrow_ord::ord::{DynComparator, make_comparator};
 use arrow_schema::{DataType, SortOptions};
 use rayon::prelude::*;
 
+use crate::columns::validated;
 use crate::panel::{self, Checked, Options, Report};
 use crate::shards::{self, Shard};
 use crate::{Error, Result};
 
 /// Rows of a piece, about; a worker is never cut.
 pub const PIECE_ROWS: usize = 1 << 17;
+
+/// Rows that are searched at once for the end of a worker.
+const TAIL_ROWS: usize = 1 << 10;
 
 /// Batches as they come.
 pub type Source = Box<dyn RecordBatchReader + Send>;
@@ -154,23 +158,13 @@ impl Stream {
         let mut end = self.pending_rows;
         for (position, batch) in self.pending.iter().enumerate().rev() {
             let start = end - batch.num_rows();
-            let other = |a: &RecordBatch, b: &RecordBatch| -> Result<Vec<_>> {
-                let pairs = keys.iter().map(|&key| {
-                    let order = SortOptions::default();
-                    make_comparator(a.column(key), b.column(key), order)
-                        .map_err(|error| Error::unreadable("worker_id", &error))
-                });
-                pairs.collect()
-            };
-            let inside = other(batch, batch)?;
-            let begins = |row: &usize| inside.iter().any(|compare| compare(row - 1, *row).is_ne());
-            if let Some(row) = (1..batch.num_rows()).rev().find(begins) {
+            if let Some(row) = last_change(batch, &keys)? {
                 return Ok(Some(start + row));
             }
             if let Some(above) = position.checked_sub(1).map(|above| &self.pending[above]) {
-                let across = other(above, batch)?;
-                let last = above.num_rows() - 1;
-                if across.iter().any(|compare| compare(last, 0).is_ne()) {
+                let above = above.slice(above.num_rows() - 1, 1);
+                let across = comparators(&above, &batch.slice(0, 1), &keys)?;
+                if across.iter().any(|compare| compare(0, 0).is_ne()) {
                     return Ok(Some(start));
                 }
             }
@@ -179,15 +173,15 @@ impl Stream {
         Ok(None)
     }
 
-    /// Positions of the columns that tell workers apart.
-    fn key_columns(&self) -> Vec<usize> {
+    /// Names and positions of the columns that tell workers apart.
+    fn key_columns(&self) -> Vec<(&'static str, usize)> {
         let schema = self.source.schema();
         let name = |canonical: &str| {
             let mapped = self.options.columns.iter().find(|(to, _)| to == canonical);
             mapped.map_or_else(|| canonical.to_owned(), |(_, from)| from.clone())
         };
-        let position = |canonical| schema.index_of(&name(canonical)).ok();
-        let known = |&at: &usize| schema.field(at).data_type() != &DataType::Null;
+        let position = |canonical| Some((canonical, schema.index_of(&name(canonical)).ok()?));
+        let known = |&(_, at): &(_, usize)| schema.field(at).data_type() != &DataType::Null;
         let found = ["dataset", "worker_id"].into_iter().filter_map(position);
         found.filter(known).collect()
     }
@@ -265,6 +259,36 @@ impl Stream {
             dropped: report.dropped,
         }))
     }
+}
+
+/// The last row whose worker is not that of the row above; looked for from the end, some rows at a time.
+fn last_change(batch: &RecordBatch, keys: &[(&str, usize)]) -> Result<Option<usize>> {
+    let mut end = batch.num_rows();
+    while end > 1 {
+        let start = end.saturating_sub(TAIL_ROWS);
+        let rows = batch.slice(start, end - start);
+        let inside = comparators(&rows, &rows, keys)?;
+        let begins = |row: &usize| inside.iter().any(|compare| compare(row - 1, *row).is_ne());
+        if let Some(row) = (1..rows.num_rows()).rev().find(begins) {
+            return Ok(Some(start + row));
+        }
+        end = start + 1;
+    }
+    Ok(None)
+}
+
+/// How rows of two batches compare, by each key.
+fn comparators(
+    a: &RecordBatch,
+    b: &RecordBatch,
+    keys: &[(&str, usize)],
+) -> Result<Vec<DynComparator>> {
+    let pair = |&(name, at): &(&str, usize)| {
+        let (a, b) = (validated(a.column(at)), validated(b.column(at)));
+        let pair = a.and_then(|a| make_comparator(&a, &b?, SortOptions::default()));
+        pair.map_err(|error| Error::unreadable(name, &error))
+    };
+    keys.iter().map(pair).collect()
 }
 
 impl Iterator for Stream {
