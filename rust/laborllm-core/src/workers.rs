@@ -40,11 +40,12 @@ pub(crate) fn ranges(starts: &[i64]) -> impl IndexedParallelIterator<Item = Rang
 /// The first worker (in order) in whom a field has two values.
 pub(crate) fn first_change(codes: &[i32], starts: &[i64]) -> Option<Change> {
     let by_worker = ranges(starts).map(|range| {
-        let first = range.clone().find(|&row| codes[row] >= 0)?;
-        range
-            .skip_while(|&row| row <= first)
-            .find(|&row| codes[row] >= 0 && codes[row] != codes[first])
-            .map(|row| (first, row))
+        let start = range.start;
+        let codes = &codes[range];
+        let first = codes.iter().position(|&code| code >= 0)?;
+        let other = |&code: &i32| code >= 0 && code != codes[first];
+        let second = codes.iter().position(other)?;
+        Some((start + first, start + second))
     });
     by_worker.find_first(Option::is_some).flatten()
 }
@@ -62,8 +63,9 @@ pub(crate) fn changing_workers(codes: &[i32], starts: &[i64]) -> u64 {
 
 /// Rows in which a level returns that the worker had already left.
 pub(crate) fn returns(codes: &[i32], starts: &[i64]) -> u64 {
-    let counts = ranges(starts).map(|range| {
-        let (mut left, mut now, mut falls) = (Vec::new(), -1, 0);
+    let counts = ranges(starts).map_init(Vec::new, |left, range| {
+        let (mut now, mut falls) = (-1, 0);
+        left.clear();
         for &code in codes[range].iter().filter(|&&code| code >= 0) {
             if code != now {
                 falls += u64::from(left.contains(&code));
