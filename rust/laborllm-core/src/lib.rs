@@ -13,6 +13,7 @@ pub mod error;
 mod factorise;
 mod fragments;
 pub mod ids;
+mod integers;
 mod keys;
 mod order;
 pub mod pack;

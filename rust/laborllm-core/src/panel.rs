@@ -201,11 +201,7 @@ fn read_states(
         .chain(coded.values.iter().map(state))
         .collect();
     let states = coded.through(&state_of);
-    let accepted = if options.drop_null_occupations {
-        NULL
-    } else {
-        0
-    };
+    let accepted = -i32::from(options.drop_null_occupations);
     let least = states.iter().min().copied().unwrap_or_default();
     if least < accepted
         && let Some(row) = states.iter().position(|&state| state < accepted)

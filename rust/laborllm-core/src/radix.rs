@@ -138,3 +138,41 @@ fn summed(counts: &mut [usize]) {
         *count = sum;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Keys of `bits` random bits over their row.
+    fn keys(total: usize, bits: u32, mut seed: u64) -> (Vec<u64>, Layout) {
+        let low = usize::BITS - total.leading_zeros();
+        let random = |row: usize| {
+            seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            let key = seed.checked_shr(u64::BITS - bits).unwrap_or_default();
+            key << low | row as u64
+        };
+        let layout = Layout {
+            low,
+            high: low + bits,
+        };
+        ((0..total).map(random).collect(), layout)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(12))]
+        #[test]
+        fn keys_of_any_width_and_number_are_sorted_as_numbers_are(
+            total in prop_oneof![0usize..600, 60_000usize..150_000],
+            bits in 0u32..46,
+            seed in any::<u64>(),
+        ) {
+            let (keys, layout) = keys(total, bits, seed);
+            let rows: Vec<u64> = sorted(total, |at| keys[at], layout);
+            let mut plain = keys;
+            plain.sort_unstable();
+            let mask = (1 << layout.low) - 1;
+            prop_assert_eq!(rows, plain.iter().map(|key| key & mask).collect::<Vec<_>>());
+        }
+    }
+}

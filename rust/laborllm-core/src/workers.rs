@@ -109,6 +109,7 @@ pub(crate) fn filled(known: impl Fn(usize) -> bool, starts: &[i64]) -> Option<Ve
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_level_that_comes_back_is_a_fall_and_nulls_are_passed_over() {
@@ -131,5 +132,45 @@ mod tests {
             Some(vec![1, 1, 1, 3, 4])
         );
         assert_eq!(filled(|_| true, &[0, 2]), None);
+    }
+
+    /// The slow obvious twins, row by row.
+    fn same(starts: &[i64], a: usize, b: usize) -> bool {
+        let worker = |row: usize| starts.iter().filter(|&&start| start <= row as i64).count();
+        worker(a) == worker(b)
+    }
+
+    fn plain_filled(codes: &[i32], starts: &[i64]) -> Vec<u64> {
+        let rows = || 0..codes.len();
+        let known = |row: usize| rows().find(|&from| same(starts, from, row) && codes[from] >= 0);
+        let from = |row: usize| known(row).filter(|_| codes[row] < 0).unwrap_or(row) as u64;
+        rows().map(from).collect()
+    }
+
+    fn plain_change(codes: &[i32], starts: &[i64]) -> Option<Change> {
+        let known = || (0..codes.len()).filter(|&row| codes[row] >= 0);
+        let pairs = known().flat_map(|a| known().map(move |b| (a, b)));
+        let mut pairs = pairs.filter(|&(a, b)| a < b && same(starts, a, b));
+        pairs.find(|&(a, b)| codes[a] != codes[b])
+    }
+
+    proptest! {
+        #[test]
+        fn passes_by_worker_agree_with_those_row_by_row(
+            workers in prop::collection::vec(prop::collection::vec(-1i32..3, 1..6), 1..9)
+        ) {
+            let codes = workers.concat();
+            let ends = workers.iter().scan(0, |end, worker| { *end += worker.len() as i64; Some(*end) });
+            let starts: Vec<i64> = [0].into_iter().chain(ends).collect();
+            prop_assert_eq!(&boundaries(codes.len(), |a, b| same(&starts, a, b)), &starts);
+            prop_assert_eq!(first_change(&codes, &starts), plain_change(&codes, &starts));
+            let all: Vec<u64> = (0..codes.len() as u64).collect();
+            let rows = filled(|row| codes[row] >= 0, &starts).unwrap_or(all);
+            prop_assert_eq!(rows, plain_filled(&codes, &starts));
+            let twice = (1..codes.len()).find(|&row| same(&starts, row - 1, row) && codes[row - 1] == codes[row]);
+            prop_assert_eq!(repeated(&codes, &starts), twice.map(|row| (row - 1, row)));
+            let falls = every(codes.len(), |a, b| codes[a] <= codes[b]);
+            prop_assert_eq!(falls, codes.is_sorted());
+        }
     }
 }
