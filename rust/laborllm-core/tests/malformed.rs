@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use arrow_array::types::{Int8Type, Int32Type, UInt32Type};
+use arrow_array::types::{ArrowDictionaryKeyType, Int8Type, Int32Type, UInt32Type};
 use arrow_array::{
-    Array, ArrayRef, ArrowPrimitiveType, DictionaryArray, Int64Array, LargeStringArray,
-    PrimitiveArray, RecordBatch, RecordBatchIterator, StringArray, StringViewArray, make_array,
+    Array, ArrayRef, BinaryArray, DictionaryArray, Int64Array, LargeStringArray, PrimitiveArray,
+    RecordBatch, RecordBatchIterator, StringArray, StringViewArray, make_array,
 };
 use arrow_buffer::Buffer;
 use laborllm_core::panel::{Options, check};
@@ -53,10 +53,7 @@ fn views(view: u128, bytes: &[u8]) -> ArrayRef {
     )
 }
 
-fn keyed<K: ArrowPrimitiveType>(keys: [K::Native; ROWS], values: ArrayRef) -> ArrayRef
-where
-    K: arrow_array::types::ArrowDictionaryKeyType,
-{
+fn keyed<K: ArrowDictionaryKeyType>(keys: [K::Native; ROWS], values: ArrayRef) -> ArrayRef {
     let zeros = PrimitiveArray::<K>::from_iter_values([K::Native::default(); ROWS]);
     let like = DictionaryArray::<K>::new(zeros, values);
     with_buffers(&like, vec![Buffer::from_iter(keys)])
@@ -180,6 +177,17 @@ fn text_that_is_none_is_an_error_that_names_its_column() {
             refused(column, what, &array);
         }
     }
+}
+
+#[test]
+fn columns_that_are_only_passed_on_are_looked_at_too() {
+    let like = BinaryArray::from_vec(vec![b"", b"", b""]);
+    let buffers = vec![Buffer::from_iter([0, 2, 1, 3]), Buffer::from(b"abc")];
+    refused(
+        "region",
+        "bytes whose offset falls",
+        &with_buffers(&like, buffers),
+    );
 }
 
 #[test]
