@@ -8,7 +8,8 @@ use bytemuck::Pod;
 
 /// Bytes that idle buffers of one kind may hold together; what exceeds them is freed.
 const IDLE: usize = 64 << 20;
-/// Sizes of new buffers are multiples of it, so that a buffer fits the next batch too.
+/// Elements of a new buffer are a multiple of an eighth of the next power of two, and of this, so that it fits the
+/// next batch too, which is seldom as long.
 const STEP: usize = 1 << 16;
 
 /// Numbers that are kept in pools: bytes of text, token ids, codes, places.
@@ -74,7 +75,10 @@ impl<T: Element> Pool<T> {
             .min_by_key(|&at| idle[at].len());
         let values = match best {
             Some(at) => idle.swap_remove(at),
-            None => vec![T::zeroed(); length.next_multiple_of(STEP / size_of::<T>())],
+            None => {
+                let step = (length.next_power_of_two() / 8).max(STEP / size_of::<T>());
+                vec![T::zeroed(); length.next_multiple_of(step)]
+            }
         };
         Recycled {
             values,
