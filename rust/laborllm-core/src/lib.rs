@@ -11,6 +11,8 @@ mod careers;
 mod columns;
 pub mod error;
 mod fragments;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod ids;
 mod keys;
 mod order;
