@@ -274,7 +274,7 @@ fn assert_same(found: &Result<Checked>, expected: Option<&Panel>) {
             assert_eq!((found.starts[0], workers), (0, sizes));
         }
         (Err(error), None) => assert_one_line(error),
-        (found, expected) => assert!(false, "{found:?}\n{expected:?}"),
+        (found, expected) => unreachable!("{:?} beside {expected:?}", found.as_ref().err()),
     }
 }
 
@@ -355,7 +355,7 @@ fn compare_stream(
         }
         (Err(error), None) => assert_one_line(error),
         (Err(error), Some(_)) if !ascend => assert_one_line(error),
-        (found, expected) => assert!(false, "{found:?}\n{expected:?}"),
+        (found, expected) => unreachable!("{:?} beside {expected:?}", found.as_ref().err()),
     }
 }
 

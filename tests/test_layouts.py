@@ -1,0 +1,75 @@
+"""Panels in every layout are the panel of the plain Python twin, or are refused with worker and row."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+
+import hypothesis.strategies as st
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+
+from laborllm.errors import PanelError
+from laborllm.resume import render
+from tests.layouts import TEMPLATE, Case, draw_case, twin
+from tests.panels import OCCUPATIONS, panel_of
+
+MILLION = 1_000_000
+
+
+def texts(panel: object, **options: object) -> list[str]:
+    return [text for batch in render(panel, TEMPLATE, **options) for text in batch["resume"].to_pylist()]
+
+
+def check(case: Case) -> None:
+    """In memory, and as a stream where the rows ascend."""
+    check_one(case, lambda: texts(panel_of(case.table)), either="")
+    if case.refusal or case.ascends:
+        check_one(case, lambda: texts(_reader(case), occupations=OCCUPATIONS), either=" comes after worker ")
+
+
+def check_one(case: Case, source: Callable[[], list[str]], *, either: str) -> None:
+    """The twin's texts, or the twin's refusal (a stream's fall may come first)."""
+    if case.refusal is None:
+        assert source() == twin(case.rows)
+        return
+    with pytest.raises(PanelError) as error:
+        source()
+    message = str(error.value)
+    assert case.refusal in message or (either and either in message), message
+    assert "\n" not in message
+
+
+def _reader(case: Case) -> pa.RecordBatchReader:
+    return pa.RecordBatchReader.from_batches(case.batches[0].schema, case.batches)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_a_panel_in_any_layout_is_that_of_the_twin(choose: random.Random) -> None:
+    check(draw_case(choose))
+
+
+def check_seeds(first: int, stop: int) -> int:
+    for seed in range(first, stop):
+        try:
+            check(draw_case(random.Random(seed)))  # noqa: S311
+        except Exception as error:
+            raise AssertionError(f"draw_case(random.Random({seed})): {error}") from error
+    return stop - first
+
+
+def test_a_thousand_seeded_panels_in_any_layout_are_those_of_the_twin() -> None:
+    assert check_seeds(MILLION, MILLION + 1_000) == 1_000
+
+
+@pytest.mark.long
+def test_a_million_panels_in_any_layout_are_those_of_the_twin() -> None:
+    step = 5_000
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as processes:
+        firsts = range(0, MILLION, step)
+        assert sum(processes.map(check_seeds, firsts, [first + step for first in firsts])) == MILLION
