@@ -13,9 +13,16 @@ mod layouts;
 mod panels;
 mod twin;
 
+use crate::Error;
+
 pub use fragments::fragments;
 pub use import::import;
 pub use panels::panels;
+
+/// An error that a user can read.
+fn one_line(error: &Error) {
+    assert!(!error.sentence().chars().any(char::is_control), "{error}");
+}
 
 /// Bytes as choices, the first one wherever they are used up.
 struct Choices<'a>(&'a [u8]);

@@ -63,7 +63,7 @@ pub fn import(data: &[u8]) {
 
 fn hold(checked: Result<Checked>) {
     match checked {
-        Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+        Err(error) => super::one_line(&error),
         Ok(checked) => {
             for column in checked.batch.columns() {
                 column.to_data().validate_full().unwrap();

@@ -8,9 +8,9 @@ use arrow_array::{Array, ArrayRef, RecordBatch, RecordBatchIterator};
 use arrow_cast::cast;
 use arrow_schema::{DataType, Field, Schema, SchemaRef};
 
-use super::Choices;
 use super::layouts::{integer_kind, integers, text_kind, texts};
 use super::twin::{Id, Panel, Row, Rules, check as slow_check};
+use super::{Choices, one_line};
 use crate::panel::{self, Checked, Options, Report};
 use crate::resume::{Choice, Education, Form, render};
 use crate::stream::Stream;
@@ -150,7 +150,7 @@ fn row(
     let dataset = choices.one_of(tags).filter(|tag| !tag.is_empty());
     let id = match (choices.below(64), text_ids) {
         (63, _) => None,
-        (at, true) => Some(Id::Text(["a", "A", "é", "10", "9", "料"][at % 6])),
+        (at, true) => Some(Id::Text(["a", "A", "é", "10\n", "9", "\0料"][at % 6])),
         (at, false) => Some(Id::Number(
             [0, 1, 2, 10, low, high][at % 6].clamp(low, high),
         )),
@@ -273,13 +273,9 @@ fn assert_same(found: &Result<Checked>, expected: Option<&Panel>) {
                 .collect();
             assert_eq!((found.starts[0], workers), (0, sizes));
         }
-        (Err(error), None) => assert_one_line(error),
+        (Err(error), None) => one_line(error),
         (found, expected) => unreachable!("{:?} beside {expected:?}", found.as_ref().err()),
     }
-}
-
-fn assert_one_line(error: &Error) {
-    assert!(!error.to_string().contains('\n'), "{error}");
 }
 
 /// Checked rows as text, column by column.
@@ -353,8 +349,8 @@ fn compare_stream(
             assert_eq!(whole, rows_of(expected, &pieces[0].batch.schema()));
             assert_eq!(report, &expected.report);
         }
-        (Err(error), None) => assert_one_line(error),
-        (Err(error), Some(_)) if !ascend => assert_one_line(error),
+        (Err(error), None) => one_line(error),
+        (Err(error), Some(_)) if !ascend => one_line(error),
         (found, expected) => unreachable!("{:?} beside {expected:?}", found.as_ref().err()),
     }
 }
