@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ pytest.importorskip("transformers")
 
 from laborllm import encoder as encoder_module
 from laborllm.encoder import PanelEncoder
-from laborllm.errors import LaborLLMError, TokenizerError, TrieError
+from laborllm.errors import TokenizerError
 from laborllm.occupations import Occupations
 from laborllm.panel import Panel
 from laborllm.resume import Template, render
@@ -53,11 +54,10 @@ def assert_equal(found: Tokens, expected: Tokens) -> None:
 
 
 def careers_with(titles: tuple[str, ...]) -> Panel:
-    rows = rows_of(*((worker, 1990 + worker, title) for worker, title in enumerate(titles)), *((99, 1980 + j, t) for j, t in enumerate(titles)))
-    columns = {"gender": ["f"] * rows.num_rows, "race": ["w"] * rows.num_rows}
-    for name, values in columns.items():
-        rows = rows.append_column(name, [values])
-    return Panel.from_arrow(rows, occupations=Occupations.from_titles(titles), dataset="TEST")
+    rows = [(1, 1980 + j, title) for j, title in enumerate(titles)]
+    rows += [(2 + j, 1990, title) for j, title in enumerate(titles)]
+    table = rows_of(*rows, gender=["f"] * len(rows), race=["w"] * len(rows))
+    return Panel.from_arrow(table, occupations=Occupations.from_titles(titles), dataset="TEST")
 
 
 def own_special(name: str) -> set[str]:
@@ -66,15 +66,11 @@ def own_special(name: str) -> set[str]:
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_titles_of_any_script_have_the_same_ids_both_ways(name: str) -> None:
-    titles = (*PLAIN, *(text for text in SPECIAL if text not in own_special(name)))
-    titles = tuple(title for title in titles if not refused(name, title))
-    assert {"Cooks", "Cafés", "מנהל כללי", "<END OF DATA>"} <= {*titles}
-    panel = careers_with(titles)
-    template, tokenizer = PAPER.bind(panel.table.column_names), family(name)
-    made = PanelEncoder(tokenizer, panel.occupations, template)
-    found = quietly(made, panel)
-    assert_equal(found, encode(render(panel, template), tokenizer, units=made.units))
-    assert found.states.tolist() == panel.states().tolist()
+    foreign = [text for text in SPECIAL if text not in own_special(name)]
+    panel = careers_with((*PLAIN, *foreign))
+    direct, text = both_ways(name, panel)
+    assert_equal(direct(), text())
+    assert direct().states.tolist() == panel.states().tolist()
 
 
 def quietly(made: PanelEncoder, panel: Panel) -> Tokens:
@@ -82,15 +78,6 @@ def quietly(made: PanelEncoder, panel: Panel) -> Tokens:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return made(panel)
-
-
-def refused(name: str, title: str) -> bool:
-    try:
-        title_units(family(name), Occupations.from_titles(["Cooks", title] if title != "Cooks" else ["Cooks"]), PAPER)
-    except (TokenizerError, TrieError) as error:
-        assert str(error).isprintable()
-        return True
-    return False
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -104,33 +91,31 @@ def test_a_title_with_the_text_of_a_special_token_of_the_tokenizer_is_refused_by
 # ---- fields
 
 
-def panel_with(field: str, value: str) -> Panel:
-    rows = [(1, 1990, "Cooks"), (1, 1991, "Physicians"), (2, 1990, "Cooks")]
-    columns = {name: ["plain"] * len(rows) for name in FIELDS} | {field: [value] * len(rows)}
-    return panel_of(rows_of(*rows, **columns))
+def panel_with(field: str, values: Sequence[str]) -> Panel:
+    """A career for each value of one field."""
+    rows = [(worker, year, "Cooks") for worker in range(len(values)) for year in (1990, 1991)]
+    columns = {name: ["plain"] * len(rows) for name in FIELDS}
+    return panel_of(rows_of(*rows, **columns | {field: [value for value in values for _ in range(2)]}))
 
 
-def outcome(made: PanelEncoder, panel: Panel, *, direct: bool) -> Tokens | str:
-    try:
-        if direct:
-            return quietly(made, panel)
-        return encode(render(panel, made.template), made.tokenizer, units=made.units)
-    except LaborLLMError as error:
-        return str(error)
+def both_ways(name: str, panel: Panel) -> Iterator[Callable[[], Tokens]]:
+    template = PAPER.bind(panel.table.column_names)
+    made = PanelEncoder(family(name), panel.occupations, template)
+    yield lambda: quietly(made, panel)
+    yield lambda: encode(render(panel, template), made.tokenizer, units=made.units)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 @pytest.mark.parametrize("field", FIELDS)
-def test_a_hostile_value_is_refused_or_has_the_same_ids_both_ways(name: str, field: str) -> None:
-    plain = panel_with(field, "plain")
-    for value in (*VALUES, *SPECIAL, f"a{SPECIAL[0]}b"):
-        panel = panel_with(field, value)
-        made = PanelEncoder(family(name), plain.occupations, PAPER.bind(plain.table.column_names))
-        direct, text = (outcome(made, panel, direct=direct) for direct in (True, False))
-        if any(content in value for content in own_special(name)):
-            assert direct == text == "the resume of worker 1 holds the text of a special token; reword the value in the panel"
-        elif isinstance(text, str):
-            assert direct == text
-            assert text.isprintable()
-        else:
-            assert_equal(direct, text)
+def test_values_of_any_script_have_the_same_ids_both_ways(name: str, field: str) -> None:
+    direct, text = both_ways(name, panel_with(field, VALUES))
+    assert_equal(direct(), text())
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("field", ["race", "dataset"])
+def test_a_value_with_the_text_of_a_special_token_is_refused_both_ways(name: str, field: str) -> None:
+    for content in own_special(name) & {*SPECIAL}:
+        for way in both_ways(name, panel_with(field, [f"a{content}b"])):
+            with pytest.raises(TokenizerError, match=r"worker \d holds the text of a special token; reword the value"):
+                way()
