@@ -8,7 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import pyarrow as pa
@@ -18,16 +18,19 @@ from tests.panels import TITLES
 
 INTEGERS = (pa.int8(), pa.int16(), pa.int32(), pa.int64(), pa.uint8(), pa.uint16(), pa.uint32(), pa.uint64())
 TEXTS = (pa.string(), pa.large_string(), pa.string_view())
+LAST_YEAR = 127
+"""No other row has it, and every type of integer."""
 FIXED = ("gender", "race", "birth_year")
-TEXT_IDS = ("a", "A", "10", "9", "é", "é", "料理", "\N{GRINNING FACE}", "مدير", "id with space")
-WORDS = ("school", "collège", "e\u0301cole", "مدرسة", "\N{WOMAN}\N{ZERO WIDTH JOINER}\N{ROCKET}", "{year}", "a\\n]]", "x" * 70)
+TEXT_IDS = ("a", "A", "10", "9", "é", "e\u0301", "料理", "\N{GRINNING FACE}", "مدير", "id with space")
+WORDS = ("school", "collège", "e\u0301cole", "مدرسة", "👩\u200d🚀", "{year}", "a\\n]]", "x" * 70)
+NULLABLE = ("gender", "race", "birth_year", "region", "education", "hours", "wage_class")
 TEMPLATE = Template(
     name="layouts",
     version=1,
     header="{dataset}: {gender} {race}, {region} {birth_year} {worker_id}\n",
     row="{year} ({education}): {title}\n{hours} {wage_class}\n",
     end="– ende –",
-    missing={name: f"no {name}" for name in ("gender", "race", "birth_year", "region", "education", "hours", "wage_class")},
+    missing={name: f"no {name}" for name in NULLABLE},
 )
 
 Row = dict[str, Any]
@@ -60,7 +63,7 @@ def draw_case(choose: random.Random, *, faults: bool = True) -> Case:
     ordered = choose.random() < 0.4
     if not ordered:
         choose.shuffle(rows)
-    refusal = _break(choose, rows, kind) if faults and choose.random() < 1 / 6 else None
+    refusal = _break(choose, rows) if faults and choose.random() < 1 / 6 else None
     return Case(rows, _lay_out(choose, rows, kind), refusal)
 
 
@@ -89,7 +92,8 @@ def _ids(choose: random.Random, kind: pa.DataType) -> list[Any]:
     if kind == pa.string():
         return choose.sample(TEXT_IDS, choose.randint(1, 4))
     low, high = _range(kind)
-    return [choose.choice((low, high, choose.randint(low, high), choose.randint(0, 5))) for _ in range(choose.randint(1, 4))]
+    some = choose.randint(1, 4)
+    return [choose.choice((low, high, choose.randint(low, high), choose.randint(0, 5))) for _ in range(some)]
 
 
 def _range(kind: pa.DataType) -> tuple[int, int]:
@@ -109,37 +113,31 @@ def _worker(row: Row) -> tuple[bytes, Any]:
 # ---- faults
 
 
-def _break(choose: random.Random, rows: list[Row], kind: pa.DataType) -> str | None:
+def _break(choose: random.Random, rows: list[Row]) -> str:
     """Put one fault into the rows; gives words of the error."""
     at = choose.randrange(len(rows))
     row = rows[at]
-    who = f"worker {row['worker_id']} ({row['dataset']})"
-    match choose.choice(("id", "year", "state", "null state", "repeated", "fixed", "range")):
-        case "id":
-            row["worker_id"] = None
-            return f"null worker_id in row {at} (counted from 0)"
-        case "year":
-            row["year"] = None
-            return f"null year in row {at} (counted from 0) of {who}"
-        case "range":
-            row["year"] = 2**31
-            return f"the year 2147483648 of {who} in row {at} (counted from 0)"
-        case "state":
-            row["occupation"] = "Cook"
-            return f"' of {who} in {row['year']} (row {at}, counted from 0); nearest are"
-        case "null state":
-            row["occupation"] = None
-            return f"null occupation of {who} in {row['year']} (row {at}, counted from 0)"
-        case "repeated":
-            rows.insert(at + 1, dict(row))
-            return f"two rows for {who} in {row['year']} (rows {at} and {at + 1}, counted from 0)"
-        case _:
-            rows.insert(at + 1, row | {"year": 127, "gender": "other", "race": None, "birth_year": None})
-            rows[at] = row | {"gender": "one"}
-            for other in rows:
-                if _worker(other) == _worker(row) and other["gender"] not in {"one", "other"}:
-                    other["gender"] = None
-            return f"the gender of {who} changes from 'one' in {row['year']} to 'other' in 127 (rows {at} and {at + 1},"
+    who, year = f"worker {row['worker_id']} ({row['dataset']})", row["year"]
+    values = {
+        "worker_id": (None, f"null worker_id in row {at} (counted from 0)"),
+        "year": (None, f"null year in row {at} (counted from 0) of {who}"),
+        "year beyond": (2**31, f"the year 2147483648 of {who} in row {at} (counted from 0)"),
+        "occupation": (None, f"null occupation of {who} in {year} (row {at}, counted from 0)"),
+        "occupation unknown": ("Cook", f"' of {who} in {year} (row {at}, counted from 0); nearest are"),
+    }
+    fault = choose.choice([*values, "repeated", "changing"])
+    if fault in values:
+        row[fault.split()[0]], words = values[fault]
+        return words
+    if fault == "repeated":
+        rows.insert(at + 1, dict(row))
+        return f"two rows for {who} in {year} (rows {at} and {at + 1}, counted from 0)"
+    for other in rows:
+        if _worker(other) == _worker(row):
+            other["gender"] = None
+    rows[at] = row | {"gender": "one"}
+    rows.insert(at + 1, row | {"year": LAST_YEAR, "gender": "other"})
+    return f"the gender of {who} changes from 'one' in {year} to 'other' in {LAST_YEAR} (rows {at} and {at + 1},"
 
 
 # ---- layouts
@@ -158,7 +156,7 @@ def _lay_out(choose: random.Random, rows: Sequence[Row], ids: pa.DataType) -> li
     schema = pa.schema([(name, integers.get(name) or _text_kind(choose)) for name in rows[0]])
     cuts = sorted({0, len(rows), *(choose.randint(0, len(rows)) for _ in range(choose.randint(0, 3)))})
     batches = []
-    for first, stop in zip(cuts, cuts[1:], strict=False):
+    for first, stop in pairwise(cuts):
         before = choose.randint(0, min(first, 2))
         part = rows[first - before : stop]
         columns = [_column(choose, [row[name] for row in part], schema.field(name).type, name) for name in schema.names]
