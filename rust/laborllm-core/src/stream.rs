@@ -62,12 +62,9 @@ impl Piece {
 }
 
 /// The last row whose value in this column is not that of the row above.
-fn last_change(column: usize, parts: &[RecordBatch]) -> Result<Option<usize>> {
-    let chunks: Vec<_> = parts
-        .iter()
-        .map(|part| part.column(column).clone())
-        .collect();
-    let coded = factorise(&chunks).map_err(|error| Error::unreadable("worker_id", &error))?;
+fn last_change(&(name, at): &(&str, usize), parts: &[RecordBatch]) -> Result<Option<usize>> {
+    let chunks: Vec<_> = parts.iter().map(|part| part.column(at).clone()).collect();
+    let coded = factorise(&chunks).map_err(|error| Error::unreadable(name, &error))?;
     let mut rows = 1..coded.codes.len();
     Ok(rows.rfind(|&row| coded.codes[row] != coded.codes[row - 1]))
 }
@@ -174,7 +171,7 @@ impl Stream {
         loop {
             let start = end.saturating_sub(many);
             let parts = self.pending_slices(start..end);
-            let changes = keys.iter().map(|&key| last_change(key, &parts));
+            let changes = keys.iter().map(|key| last_change(key, &parts));
             let last = changes.collect::<Result<Vec<_>>>()?.into_iter().flatten();
             match last.max() {
                 Some(row) => return Ok(Some(start + row)),
@@ -198,11 +195,11 @@ impl Stream {
         parts
     }
 
-    /// Positions of the columns that tell workers apart.
-    fn key_columns(&self) -> Vec<usize> {
+    /// Names and positions of the columns that tell workers apart.
+    fn key_columns(&self) -> Vec<(&'static str, usize)> {
         let schema = self.source.schema();
-        let known = |&at: &usize| schema.field(at).data_type() != &DataType::Null;
-        let found = ["dataset", "worker_id"].map(|name| self.column(name));
+        let known = |&(_, at): &(_, usize)| schema.field(at).data_type() != &DataType::Null;
+        let found = ["dataset", "worker_id"].map(|name| Some((name, self.column(name)?)));
         found.into_iter().flatten().filter(known).collect()
     }
 
