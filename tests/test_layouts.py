@@ -14,9 +14,9 @@ import pytest
 from hypothesis import given, settings
 
 from laborllm.errors import PanelError
-from laborllm.resume import render
+from laborllm.resume import Template, render
 from tests.layouts import TEMPLATE, Case, draw_case, twin
-from tests.panels import OCCUPATIONS, panel_of
+from tests.panels import OCCUPATIONS, panel_of, rows_of
 
 MILLION = 1_000_000
 
@@ -52,6 +52,31 @@ def _reader(case: Case) -> pa.RecordBatchReader:
 @given(st.randoms(use_true_random=False))
 def test_a_panel_in_any_layout_is_that_of_the_twin(choose: random.Random) -> None:
     check(draw_case(choose))
+
+
+def tagged(tags: list[str | None], workers: list[int]) -> pa.RecordBatchReader:
+    """A stream of rows, one a year."""
+    rows = [(worker, 1990 + row, "Cooks") for row, worker in enumerate(workers)]
+    return rows_of(*rows, dataset=tags).to_reader()
+
+
+def careers_of(reader: pa.RecordBatchReader) -> list[str]:
+    plain = Template("plain", 1, "worker {worker_id}\n", "{year}: {title}\n", "")
+    return [text for batch in render(reader, plain, occupations=OCCUPATIONS) for text in batch["resume"].to_pylist()]
+
+
+def test_a_dataset_that_is_null_in_one_piece_of_a_stream_and_known_in_another_is_refused(monkeypatch) -> None:
+    monkeypatch.setattr("laborllm.stream.PIECE_ROWS", 1)
+    with pytest.raises(PanelError, match=r"null dataset in row 0 \(counted from 0\)"):
+        careers_of(tagged([None, None, "A", "A"], [1, 1, 2, 2]))
+
+
+def test_null_and_empty_datasets_are_one_worker_wherever_a_stream_is_cut(monkeypatch) -> None:
+    monkeypatch.setattr("laborllm.stream.PIECE_ROWS", 1)
+    assert careers_of(tagged([None, "", None, ""], [1, 1, 2, 2])) == [
+        "worker 1\n1990: Cooks\n1991: Cooks\n",
+        "worker 2\n1992: Cooks\n1993: Cooks\n",
+    ]
 
 
 def check_seeds(first: int, stop: int) -> int:
