@@ -12,7 +12,7 @@ demo: $(VENV)/.all
 	$(BIN)/laborllm demo -o demo --overwrite
 
 test: $(VENV)/.core
-	cargo test --workspace --quiet
+	RUST_TEST_THREADS=4 cargo test --workspace --quiet
 	$(BIN)/pytest -m "not torch and not long"
 	$(MAKE) --no-print-directory $(VENV)/.all
 	$(BIN)/pytest -m "torch and not long"

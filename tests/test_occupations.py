@@ -60,6 +60,43 @@ def test_a_list_that_is_no_closed_set_is_refused_with_the_row(rows, words):
         Occupations.from_arrow(pa.table(rows))
 
 
+@pytest.mark.parametrize("character", [*"\0\t\n\v\r\x1b\x7f\x85\u2028\u2029\ud800"])
+@pytest.mark.parametrize("column", ["code", "title"])
+def test_control_characters_and_line_breaks_are_refused_with_the_row(character, column):
+    columns = {"codes": ["1", "2"], "titles": ["Cooks", "Clerks"], "statuses": ["employed"] * 2}
+    columns[f"{column}s"][1] = f"a{character}b"
+    with pytest.raises(OccupationsError, match=rf"the {column} .* in row 1 is empty, .* or holds control") as error:
+        Occupations(**{name: tuple(values) for name, values in columns.items()})
+    assert str(error.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        "Cafe\u0301s",
+        "\u0301",
+        "مدير عام",
+        "\u202eskooC\u202c",
+        "👩\u200d🚀 pilots",
+        "🇩🇪",
+        "a\xa0b",
+        "</s>",
+        "x" * 10_000,
+    ],
+)
+def test_marks_directions_emoji_and_words_of_tokenizers_are_text(title):
+    states = Occupations.from_titles(["Cooks", title])
+    assert Occupations.from_json(states.to_json()) == states
+    assert states.index(title) == 1
+
+
+@pytest.mark.parametrize("space", [" ", "\xa0", "\u3000", "\u2009"])
+def test_outer_space_of_any_kind_is_refused(space):
+    for title in (f"Cooks{space}", f"{space}Cooks"):
+        with pytest.raises(OccupationsError, match="outer space"):
+            Occupations.from_titles([title])
+
+
 def test_a_title_outside_the_set_names_the_nearest():
     with pytest.raises(OccupationsError, match="nearest are 'Cooks'"):
         Occupations.from_titles(["Cooks", "Clerks"]).index("Cook")

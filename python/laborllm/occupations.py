@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -28,8 +29,8 @@ class Occupations:
     of every law over titles.
 
     Raises:
-        OccupationsError: No state at all, an empty or repeated code or title, a title that spans lines or has outer
-            space, an unknown status.
+        OccupationsError: No state at all, an empty or repeated code or title, one that spans lines, has outer space or
+            holds what is no printable text (control characters, lone surrogates), an unknown status.
 
     >>> states = Occupations(("1", "2"), ("Cooks", "Not employed"), ("employed", "not_employed"))
     >>> states.index("Not employed")
@@ -49,9 +50,10 @@ class Occupations:
         for name, values in (("code", self.codes), ("title", self.titles)):
             seen: dict[str, int] = {}
             for row, value in enumerate(values):
-                if not value or value != value.strip() or "\n" in value or "\r" in value:
+                if not value or value != value.strip() or any(map(_unprintable, value)):
                     raise OccupationsError(
-                        f"the {name} {value!r} in row {row} is empty, has outer space or spans lines; clean it"
+                        f"the {name} {value!r} in row {row} is empty, has outer space, spans lines or holds control "
+                        "characters; clean it"
                     )
                 if value in seen:
                     raise OccupationsError(
@@ -173,6 +175,11 @@ class Occupations:
         """The inverse of `to_json`."""
         codes, titles, statuses = zip(*json.loads(text), strict=True)
         return cls(codes, titles, statuses)
+
+
+def _unprintable(character: str) -> bool:
+    """Control characters, line and paragraph separators, surrogates; marks, joiners and directions are text."""
+    return unicodedata.category(character) in {"Cc", "Cs", "Zl", "Zp"}
 
 
 def _nearest(title: str, titles: tuple[str, ...]) -> str:

@@ -10,7 +10,7 @@ import re
 import tempfile
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -130,16 +130,29 @@ def ranges(
     options = pa.ipc.IpcWriteOptions(compression="lz4")
     with ExitStack() as stack:
         try:
-            files = [stack.enter_context(tempfile.TemporaryFile(prefix="laborllm-")) for _ in range(len(low) + 1)]
+            files = [stack.enter_context(_scratch()) for _ in range(len(low) + 1)]
             with ExitStack() as writing:
                 writers = [writing.enter_context(pa.ipc.new_stream(file, schema, options=options)) for file in files]
                 _divide(source, names, columns, low, writers)
+            for file in files:
+                file.flush()
         except OSError as error:
             raise FileError(
                 f"the rows do not stand in order and could not be sorted on disk in {tempfile.gettempdir()} "
                 f"({' '.join(str(error).split())}); set TMPDIR to a folder with room, or sort them before"
             ) from error
         yield _read_back(files)
+
+
+@contextmanager
+def _scratch() -> Iterator[Any]:
+    """A file without a name, thrown away at the end: what it could not take on a full disk is no error then."""
+    file = tempfile.TemporaryFile(prefix="laborllm-")  # noqa: SIM115  its closing is what may fail
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file.close()
 
 
 def _read_back(files: Sequence[Any]) -> Iterator[pa.Table]:

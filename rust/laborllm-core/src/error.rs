@@ -408,6 +408,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// The words in one line, whatever the values hold that they quote.
+    pub fn sentence(&self) -> String {
+        let breaks =
+            |letter: char| letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}');
+        let mut line = String::new();
+        for letter in self.to_string().chars() {
+            match letter {
+                letter if breaks(letter) => line.extend(letter.escape_default()),
+                letter => line.push(letter),
+            }
+        }
+        line
+    }
+
     /// Which contract this is about, and so which Python exception it becomes.
     pub fn kind(&self) -> Kind {
         match self {

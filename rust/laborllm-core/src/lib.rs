@@ -12,6 +12,8 @@ mod columns;
 pub mod error;
 mod factorise;
 mod fragments;
+#[doc(hidden)]
+pub mod fuzz;
 pub mod ids;
 mod integers;
 mod keys;

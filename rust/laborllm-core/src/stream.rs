@@ -1,25 +1,24 @@
 //! Panels larger than memory: a stream whose workers ascend is checked piece by piece, each of whole workers.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, UInt64Type};
 use arrow_array::{RecordBatch, RecordBatchReader};
-use arrow_ord::ord::{DynComparator, make_comparator};
-use arrow_schema::{DataType, SortOptions};
+use arrow_schema::DataType;
 use rayon::prelude::*;
 
-use crate::columns::validated;
+use crate::factorise::factorise;
 use crate::panel::{self, Checked, Options, Report};
 use crate::shards::{self, Shard};
 use crate::{Error, Result};
 
 /// Rows of a piece, about; a worker is never cut.
 pub const PIECE_ROWS: usize = 1 << 17;
-
-/// Rows that are searched at once for the end of a worker.
-const TAIL_ROWS: usize = 1 << 10;
+/// Rows among which the start of a worker is sought first.
+const SOUGHT_ROWS: usize = 64;
 
 /// Batches as they come.
 pub type Source = Box<dyn RecordBatchReader + Send>;
@@ -42,6 +41,9 @@ pub struct Stream {
     failed: Option<Error>,
     finished: bool,
     last: Option<Key>,
+    /// First row without a dataset, and whether any row has one.
+    untagged: Option<u64>,
+    tagged: bool,
     report: Arc<Mutex<Report>>,
 }
 
@@ -57,6 +59,14 @@ impl Piece {
         let first = self.batches.first();
         first.map(|batch| batch.slice(0, 1)).into_iter().collect()
     }
+}
+
+/// The last row whose value in this column is not that of the row above.
+fn last_change(&(name, at): &(&str, usize), parts: &[RecordBatch]) -> Result<Option<usize>> {
+    let chunks: Vec<_> = parts.iter().map(|part| part.column(at).clone()).collect();
+    let coded = factorise(&chunks).map_err(|error| Error::unreadable(name, &error))?;
+    let mut rows = 1..coded.codes.len();
+    Ok(rows.rfind(|&row| coded.codes[row] != coded.codes[row - 1]))
 }
 
 /// What workers are ordered by.
@@ -94,6 +104,8 @@ impl Stream {
             failed: None,
             finished: false,
             last: None,
+            untagged: None,
+            tagged: false,
             report: Arc::default(),
         }
     }
@@ -152,38 +164,72 @@ impl Stream {
         Piece { batches, first_row }
     }
 
-    /// The last pending row at which another worker begins, behind the wanted number of rows if there is one.
+    /// The last pending row at which another worker begins; it is sought from the end, in ever more rows.
     fn boundary(&self) -> Result<Option<usize>> {
         let keys = self.key_columns();
-        let mut end = self.pending_rows;
-        for (position, batch) in self.pending.iter().enumerate().rev() {
-            let start = end - batch.num_rows();
-            if let Some(row) = last_change(batch, &keys)? {
-                return Ok(Some(start + row));
+        let (mut end, mut many) = (self.pending_rows, SOUGHT_ROWS);
+        loop {
+            let start = end.saturating_sub(many);
+            let parts = self.pending_slices(start..end);
+            let changes = keys.iter().map(|key| last_change(key, &parts));
+            let last = changes.collect::<Result<Vec<_>>>()?.into_iter().flatten();
+            match last.max() {
+                Some(row) => return Ok(Some(start + row)),
+                None if start == 0 => return Ok(None),
+                None => (end, many) = (start + 1, 2 * many),
             }
-            if let Some(above) = position.checked_sub(1).map(|above| &self.pending[above]) {
-                let above = above.slice(above.num_rows() - 1, 1);
-                let across = comparators(&above, &batch.slice(0, 1), &keys)?;
-                if across.iter().any(|compare| compare(0, 0).is_ne()) {
-                    return Ok(Some(start));
-                }
-            }
-            end = start;
         }
-        Ok(None)
+    }
+
+    /// Some of the pending rows.
+    fn pending_slices(&self, rows: Range<usize>) -> Vec<RecordBatch> {
+        let (mut parts, mut at) = (Vec::new(), 0);
+        for batch in &self.pending {
+            let first = rows.start.clamp(at, at + batch.num_rows());
+            let stop = rows.end.clamp(at, at + batch.num_rows());
+            if first < stop {
+                parts.push(batch.slice(first - at, stop - first));
+            }
+            at += batch.num_rows();
+        }
+        parts
     }
 
     /// Names and positions of the columns that tell workers apart.
     fn key_columns(&self) -> Vec<(&'static str, usize)> {
         let schema = self.source.schema();
-        let name = |canonical: &str| {
-            let mapped = self.options.columns.iter().find(|(to, _)| to == canonical);
-            mapped.map_or_else(|| canonical.to_owned(), |(_, from)| from.clone())
-        };
-        let position = |canonical| Some((canonical, schema.index_of(&name(canonical)).ok()?));
         let known = |&(_, at): &(_, usize)| schema.field(at).data_type() != &DataType::Null;
-        let found = ["dataset", "worker_id"].into_iter().filter_map(position);
-        found.filter(known).collect()
+        let found = ["dataset", "worker_id"].map(|name| Some((name, self.column(name)?)));
+        found.into_iter().flatten().filter(known).collect()
+    }
+
+    /// Position of a column by its canonical name.
+    fn column(&self, canonical: &str) -> Option<usize> {
+        let mapped = self.options.columns.iter().find(|(to, _)| to == canonical);
+        let name = mapped.map_or(canonical, |(_, from)| from);
+        self.source.schema().index_of(name).ok()
+    }
+
+    /// Datasets are null in all rows or in none: a check sees to it inside a piece, this from piece to piece.
+    fn check_tag(&mut self, piece: &Piece) -> Result<()> {
+        let (Some(at), Some(first)) = (self.column("dataset"), piece.batches.first()) else {
+            return Ok(());
+        };
+        let column = first.column(at).slice(0, 1);
+        let coded = factorise(&[column]).map_err(|error| Error::unreadable("dataset", &error))?;
+        if coded.codes[0] < 0 {
+            self.untagged.get_or_insert(piece.first_row);
+        } else {
+            self.tagged = true;
+        }
+        match self.untagged {
+            Some(row) if self.tagged => Err(Error::NullKey {
+                column: "dataset".to_owned(),
+                row,
+                worker: None,
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// Check the next pieces, one per thread.
@@ -205,11 +251,14 @@ impl Stream {
         let checked: Vec<_> = pieces.par_iter().map(check).collect();
         for (piece, checked) in pieces.iter().zip(checked) {
             match checked {
-                Err(Error::Empty { rows_in, dropped }) => self.tally(&Report {
-                    rows_in,
-                    dropped,
-                    ..Report::default()
-                }),
+                Err(Error::Empty { rows_in, dropped }) => {
+                    self.check_tag(piece)?;
+                    self.tally(&Report {
+                        rows_in,
+                        dropped,
+                        ..Report::default()
+                    });
+                }
                 Err(error) => {
                     // a fall at the piece's first row comes before what is wrong further down
                     if let Ok(head) = panel::check(&schema, &piece.head(), &self.options) {
@@ -218,6 +267,7 @@ impl Stream {
                     return Err(error.shifted(piece.first_row));
                 }
                 Ok(checked) => {
+                    self.check_tag(piece)?;
                     self.follow(&checked, piece.first_row)?;
                     self.tally(&checked.report);
                     self.ready.extend(shards::part(checked, self.shard)?);
@@ -259,36 +309,6 @@ impl Stream {
             dropped: report.dropped,
         }))
     }
-}
-
-/// The last row whose worker is not that of the row above; looked for from the end, some rows at a time.
-fn last_change(batch: &RecordBatch, keys: &[(&str, usize)]) -> Result<Option<usize>> {
-    let mut end = batch.num_rows();
-    while end > 1 {
-        let start = end.saturating_sub(TAIL_ROWS);
-        let rows = batch.slice(start, end - start);
-        let inside = comparators(&rows, &rows, keys)?;
-        let begins = |row: &usize| inside.iter().any(|compare| compare(row - 1, *row).is_ne());
-        if let Some(row) = (1..rows.num_rows()).rev().find(begins) {
-            return Ok(Some(start + row));
-        }
-        end = start + 1;
-    }
-    Ok(None)
-}
-
-/// How rows of two batches compare, by each key.
-fn comparators(
-    a: &RecordBatch,
-    b: &RecordBatch,
-    keys: &[(&str, usize)],
-) -> Result<Vec<DynComparator>> {
-    let pair = |&(name, at): &(&str, usize)| {
-        let (a, b) = (validated(a.column(at)), validated(b.column(at)));
-        let pair = a.and_then(|a| make_comparator(&a, &b?, SortOptions::default()));
-        pair.map_err(|error| Error::unreadable(name, &error))
-    };
-    keys.iter().map(pair).collect()
 }
 
 impl Iterator for Stream {

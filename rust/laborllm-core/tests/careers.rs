@@ -254,6 +254,69 @@ proptest! {
     }
 }
 
+/// Workers with a dataset each, a row per piece where workers allow.
+fn tagged(tags: &[Option<&str>], workers: &[i64]) -> Result<Vec<Checked>, Error> {
+    let rows: Vec<Row> = workers
+        .iter()
+        .zip(1990..)
+        .map(|(&worker, year)| (worker, year, 0, None))
+        .collect();
+    let mut columns = batch(&rows).columns().to_vec();
+    columns.push(Arc::new(tags.iter().collect::<StringArray>()));
+    let names = ["worker_id", "year", "occupation", "education", "dataset"];
+    let whole = RecordBatch::try_from_iter_with_nullable(
+        names
+            .into_iter()
+            .zip(columns)
+            .map(|(name, array)| (name, array, true)),
+    )
+    .unwrap();
+    let source = RecordBatchIterator::new(vec![Ok(whole.clone())], whole.schema());
+    let options = Options {
+        dataset: None,
+        ..options()
+    };
+    Stream::new(Box::new(source), options, None, 1).collect()
+}
+
+#[test]
+fn a_dataset_that_is_null_in_one_piece_and_known_in_another_is_refused() {
+    let error = tagged(&[None, Some("A"), Some("A")], &[1, 1, 2]).unwrap_err();
+    let null = |row| Error::NullKey {
+        column: "dataset".to_owned(),
+        row,
+        worker: None,
+    };
+    assert_eq!(error, null(0));
+    assert_eq!(
+        tagged(&[None, None, Some("A"), Some("A")], &[1, 2, 3, 4]).unwrap_err(),
+        null(0)
+    );
+    assert_eq!(
+        tagged(&[Some(""), None, Some("A")], &[1, 2, 3]).unwrap_err(),
+        null(0)
+    );
+}
+
+#[test]
+fn null_and_empty_datasets_are_one() {
+    let pieces = tagged(&[None, Some(""), None, Some("")], &[1, 1, 2, 2]).unwrap();
+    assert_eq!(
+        pieces
+            .iter()
+            .map(|piece| piece.starts.len() - 1)
+            .sum::<usize>(),
+        2
+    );
+    assert_eq!(
+        pieces
+            .iter()
+            .map(|piece| piece.batch.num_rows())
+            .collect::<Vec<_>>(),
+        [2, 2]
+    );
+}
+
 #[test]
 fn a_stream_without_rows_is_refused_once() {
     let whole = batch(&[]);

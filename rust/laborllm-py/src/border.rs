@@ -19,10 +19,10 @@ pyo3::import_exception!(laborllm.errors, TrieError);
 /// The exception of an error's kind, with its sentence.
 pub fn raised(error: Error) -> PyErr {
     match error.kind() {
-        Kind::Panel => PanelError::new_err(error.to_string()),
-        Kind::Template => TemplateError::new_err(error.to_string()),
-        Kind::Trie => TrieError::new_err(error.to_string()),
-        Kind::Packing => PackingError::new_err(error.to_string()),
+        Kind::Panel => PanelError::new_err(error.sentence()),
+        Kind::Template => TemplateError::new_err(error.sentence()),
+        Kind::Trie => TrieError::new_err(error.sentence()),
+        Kind::Packing => PackingError::new_err(error.sentence()),
     }
 }
 
