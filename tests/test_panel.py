@@ -172,6 +172,10 @@ def test_years_are_integers(years: pa.Array, way_out: str) -> None:
 
 def test_a_year_beyond_32_bits_is_refused_with_its_row() -> None:
     assert "2147483648 of worker 1 in row 1" in refusal(rows_of((1, 1990, "Cooks"), (1, 2**31, "Cooks")))
+    years = pa.array([1990, 2**64 - 1], pa.uint64())
+    for column in (years, years.dictionary_encode()):
+        table = rows_of((1, 1990, "Cooks"), (1, 1991, "Cooks")).set_column(1, "year", column)
+        assert "18446744073709551615 of worker 1 in row 1" in refusal(table)
 
 
 def test_ids_and_occupations_of_other_types_are_refused() -> None:

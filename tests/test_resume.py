@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 
-from laborllm import resume
+from laborllm import _core, resume
 from laborllm.errors import PanelError, TemplateError
 from laborllm.panel import Panel
 from laborllm.resume import Template, render, render_plain
@@ -318,6 +319,16 @@ def test_a_window_never_shows_another_row(panel: Panel) -> None:
         assert [int(year) for year, _, _ in parse(text)[1]] == [panel.years()[row]]
         assert text.endswith("<END OF DATA>") is bool(whole)
         assert parse(text)[0] == parse(texts_of(panel, PAPER)[worker])[0]
+
+
+@pytest.mark.parametrize("starts", [[], [0], [0, 9], [2, 1, 3], [-1, 3], [0, 3, 1], [1, 3], [0, 2], [0, 0, 3]])
+def test_first_rows_that_are_not_those_of_the_panel_are_refused(starts: list[int]) -> None:
+    panel = panel_of(rows_of((1, 1990, "Cooks"), (1, 1991, "Cooks"), (2, 1990, "Cooks")), dataset="PSID")
+    made = replace(panel, starts=np.array(starts, np.int64), complete=np.ones(max(len(starts) - 1, 0), bool))
+    with pytest.raises(PanelError, match=r"do not ascend from 0 to 3, the number of rows"):
+        render(made, Template("plain", 1, "", "{year}: {title}\n", "end"))
+    with pytest.raises(PanelError, match=r"do not ascend from 0 to 3, the number of rows"):
+        _core.draws(panel.table.select([0, 1]), pa.array(starts, pa.int64()), "shard")
 
 
 def test_a_career_cut_short_has_no_end() -> None:

@@ -13,7 +13,7 @@ pytest.importorskip("transformers")
 
 from laborllm import encoder as encoder_module
 from laborllm.encoder import PanelEncoder
-from laborllm.errors import TokenizerError
+from laborllm.errors import TemplateError, TokenizerError
 from laborllm.occupations import Occupations
 from laborllm.panel import Panel
 from laborllm.resume import Template, render
@@ -38,7 +38,8 @@ PLAIN = (
     "1990: Cooks",
     "<END OF DATA>",
 )
-VALUES = ("\0", "two\nlines", "two\r\nlines", "1991: Cooks\n", " outer ", "\t", *PLAIN[2:])
+VALUES = (" outer ", *PLAIN[2:])
+BREAKS = ("\0", "two\nlines", "two\r\nlines", "x): Cooks\n1991 (x", "\t", "\x1b[1m", "two\N{LINE SEPARATOR}lines")
 FIELDS = ("gender", "race", "region", "education", "dataset")
 
 
@@ -110,6 +111,17 @@ def both_ways(name: str, panel: Panel) -> Iterator[Callable[[], Tokens]]:
 def test_values_of_any_script_have_the_same_ids_both_ways(name: str, field: str) -> None:
     direct, text = both_ways(name, panel_with(field, VALUES))
     assert_equal(direct(), text())
+
+
+@pytest.mark.parametrize("field", FIELDS)
+@pytest.mark.parametrize("content", BREAKS)
+def test_a_value_that_would_break_its_line_is_refused_both_ways(field: str, content: str) -> None:
+    for way in both_ways("gpt-2", panel_with(field, [content])):
+        with pytest.raises(
+            TemplateError, match=rf"prints \{{{field}\}}, of which '.*' holds a control character"
+        ) as raised:
+            way()
+        assert str(raised.value).isprintable()
 
 
 @pytest.mark.parametrize("name", FAMILIES)

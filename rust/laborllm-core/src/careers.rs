@@ -175,7 +175,12 @@ impl Careers {
             Some(starts) => starts,
             None => self.starts()?,
         };
-        Windows::new(starts, choice.complete, choice.windows)
+        Windows::new(
+            self.worker_id.len(),
+            starts,
+            choice.complete,
+            choice.windows,
+        )
     }
 
     /// First row of each worker, then the number of rows.
@@ -289,8 +294,18 @@ pub(crate) fn fields(panel: &Schema) -> Result<([Field; 2], [Field; 2])> {
 }
 
 fn check_schema(panel: &Schema) -> Result<()> {
+    check_keys(panel)?;
+    check_columns(panel, &["year", "occupation"])
+}
+
+/// Refuse a schema whose columns dataset and worker_id are not those of a checked panel.
+pub(crate) fn check_keys(panel: &Schema) -> Result<()> {
+    check_columns(panel, &["dataset", "worker_id"])
+}
+
+fn check_columns(panel: &Schema, names: &[&str]) -> Result<()> {
     let coded = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::LargeUtf8));
-    for name in ["dataset", "worker_id", "year", "occupation"] {
+    for &name in names {
         let Ok(field) = panel.field_with_name(name) else {
             return Err(Error::Unchecked {
                 reason: format!("the column '{name}' is absent"),

@@ -286,6 +286,16 @@ pub enum Error {
         /// The Arrow type that came.
         found: String,
     },
+    /// A value that would break the line it is printed in.
+    #[error(
+        "the template prints {{{field}}}, of which '{value}' holds a control character or a line break; clean the column first"
+    )]
+    FieldText {
+        /// The field.
+        field: String,
+        /// The value.
+        value: String,
+    },
     /// `{dataset}` without a tag.
     #[error(
         "the template prints {{dataset}} but the panel has no dataset tag; pass dataset=/--dataset"
@@ -410,12 +420,10 @@ pub enum Error {
 impl Error {
     /// The words in one line, whatever the values hold that they quote.
     pub fn sentence(&self) -> String {
-        let breaks =
-            |letter: char| letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}');
         let mut line = String::new();
         for letter in self.to_string().chars() {
             match letter {
-                letter if breaks(letter) => line.extend(letter.escape_default()),
+                letter if breaks_line(letter) => line.extend(letter.escape_default()),
                 letter => line.push(letter),
             }
         }
@@ -433,6 +441,7 @@ impl Error {
             | Self::NotBracketed { .. }
             | Self::NoMissingWord { .. }
             | Self::FieldType { .. }
+            | Self::FieldText { .. }
             | Self::NoTag
             | Self::EducationChoice { .. } => Kind::Template,
             Self::EmptyUnit { .. }
@@ -515,4 +524,9 @@ fn after(worker: &Option<String>) -> String {
     worker
         .as_ref()
         .map_or_else(String::new, |worker| format!(" of worker {worker}"))
+}
+
+/// True for control characters and for what ends a line or a paragraph.
+pub(crate) fn breaks_line(letter: char) -> bool {
+    letter.is_control() || matches!(letter, '\u{2028}' | '\u{2029}')
 }

@@ -1,14 +1,15 @@
 //! The columns of a stream under their canonical names, and the key of every row: dataset, worker, year.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Display;
 use std::sync::Arc;
 
 use arrow_array::types::{Int32Type, Int64Type, UInt64Type};
-use arrow_array::{ArrayRef, Int64Array, RecordBatch, UInt64Array};
+use arrow_array::{ArrayRef, ArrowPrimitiveType, Int64Array, RecordBatch, UInt64Array};
 use arrow_buffer::ScalarBuffer;
 use arrow_schema::{ArrowError, DataType, Field, SchemaRef};
 
-use crate::columns::{Coded, factorise, is_integer, is_text, numbers, strings};
+use crate::columns::{Coded, Numbers, factorise, is_integer, is_text, numbers, strings};
 use crate::order::Keys;
 use crate::panel::Options;
 use crate::{Error, Result};
@@ -277,26 +278,22 @@ fn read_years(column: &Column, worker: impl Fn(usize) -> String) -> Result<Scala
             _ => "give the calendar year as an integer",
         }));
     }
-    let unreadable = |error| column.unreadable(&error);
-    let (years, wide, first_null) = if kind == &DataType::Int32 {
-        let years = numbers::<Int32Type>(&column.chunks).map_err(unreadable)?;
-        (years.values, None, years.first_null)
-    } else {
-        let years = numbers::<Int64Type>(&column.chunks).map_err(unreadable)?;
-        let narrow = years.values.iter().map(|&year| year as i32).collect();
-        (narrow, Some(years.values), years.first_null)
+    let number = match kind {
+        DataType::Dictionary(_, value) => value.as_ref(),
+        kind => kind,
     };
-    let differs = |wide: &ScalarBuffer<i64>| {
-        let known = ..first_null.unwrap_or(wide.len());
-        let pairs = wide[known].iter().zip(&years[..]);
-        let row = pairs
-            .into_iter()
-            .position(|(&wide, &year)| wide != i64::from(year))?;
-        Some((row, wide[row]))
+    let read = match number {
+        DataType::Int32 => {
+            let years = numbers::<Int32Type>(&column.chunks);
+            years.map(|years| (years.values, None, years.first_null))
+        }
+        DataType::UInt64 => numbers::<UInt64Type>(&column.chunks).map(narrowed),
+        _ => numbers::<Int64Type>(&column.chunks).map(narrowed),
     };
-    if let Some((row, year)) = wide.as_ref().and_then(differs) {
+    let (years, beyond, first_null) = read.map_err(|error| column.unreadable(&error))?;
+    if let Some((row, year)) = beyond {
         return Err(Error::YearRange {
-            year: year.to_string(),
+            year,
             worker: worker(row),
             row: row as u64,
         });
@@ -309,4 +306,22 @@ fn read_years(column: &Column, worker: impl Fn(usize) -> String) -> Result<Scala
             worker: Some(worker(row)),
         }),
     }
+}
+
+/// Numbers as int32, the first one before any null that does not fit, with its row, and the first null.
+fn narrowed<T: ArrowPrimitiveType<Native: TryInto<i32> + Display>>(
+    numbers: Numbers<T>,
+) -> (ScalarBuffer<i32>, Option<(usize, String)>, Option<usize>) {
+    let values = &numbers.values;
+    let narrow = |&value: &T::Native| value.try_into().unwrap_or_default();
+    let known = &values[..numbers.first_null.unwrap_or(values.len())];
+    let beyond = known
+        .iter()
+        .position(|&value| TryInto::<i32>::try_into(value).is_err());
+    let beyond = beyond.map(|row| (row, values[row].to_string()));
+    (
+        values.iter().map(narrow).collect(),
+        beyond,
+        numbers.first_null,
+    )
 }

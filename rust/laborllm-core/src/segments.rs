@@ -13,6 +13,7 @@ use arrow_select::take::take;
 use rayon::prelude::*;
 
 use crate::columns::{factorise, is_integer, is_text};
+use crate::error::breaks_line;
 use crate::pool::{Element, Recycled};
 use crate::template::Piece;
 use crate::{Error, Result};
@@ -293,6 +294,12 @@ impl Field {
             Codes::Keys(keys, _) | Codes::Offsets(keys, _) => keys.null_count() > 0,
             Codes::Listed(codes) => codes.par_iter().any(|&code| code as usize == values.len()),
         };
+        if let Some(value) = values.iter().find(|value| value.contains(breaks_line)) {
+            return Err(Error::FieldText {
+                field: name.to_owned(),
+                value: value.clone(),
+            });
+        }
         match missing.get(name) {
             Some(word) => values.push(word.clone()),
             None if values.is_empty() => values.push(String::new()),

@@ -2,13 +2,15 @@
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int32Type, Int64Type, UInt64Type};
-use arrow_array::{Array, BooleanArray, RecordBatch};
+use arrow_array::{Array, BooleanArray, Int64Array, RecordBatch};
 use arrow_schema::DataType;
 use arrow_select::filter::filter_record_batch;
 use blake2::digest::consts::U8;
 use blake2::{Blake2b, Digest};
 
+use crate::careers::check_keys;
 use crate::panel::Checked;
+use crate::workers::check_starts;
 use crate::{Error, Result};
 
 /// One of several parts of a panel's workers.
@@ -23,7 +25,24 @@ pub struct Shard {
 /// One 64-bit number per worker: blake2b with 8 bytes of `<tag>:<dataset>:<id as text>`, big-endian.
 ///
 /// `panel` is a checked panel or a part of one, `starts` are the first rows of its workers, then the number of rows.
-pub fn draws(panel: &RecordBatch, starts: &[i64], tag: &str) -> Vec<u64> {
+///
+/// # Errors
+/// Rows that do not come from [`crate::panel::check`], starts that are not theirs.
+pub fn draws(panel: &RecordBatch, starts: &Int64Array, tag: &str) -> Result<Vec<u64>> {
+    let keys = panel.schema_ref().fields().iter().take(2);
+    if !keys
+        .map(|field| field.name().as_str())
+        .eq(["dataset", "worker_id"])
+    {
+        let reason = "its first columns are not dataset and worker_id".to_owned();
+        return Err(Error::Unchecked { reason });
+    }
+    check_keys(&panel.schema())?;
+    check_starts(starts, panel.num_rows())?;
+    Ok(drawn(panel, starts.values(), tag))
+}
+
+fn drawn(panel: &RecordBatch, starts: &[i64], tag: &str) -> Vec<u64> {
     let tags = panel.column(0).as_dictionary::<Int32Type>();
     let texts = tags.values().as_string::<i64>();
     let ids = panel.column(1);
@@ -32,7 +51,7 @@ pub fn draws(panel: &RecordBatch, starts: &[i64], tag: &str) -> Vec<u64> {
         DataType::Int64 => ids.as_primitive::<Int64Type>().value(row).to_string(),
         _ => ids.as_string::<i64>().value(row).to_owned(),
     };
-    let heads = &starts[..starts.len().max(1) - 1];
+    let heads = &starts[..starts.len() - 1];
     let draw = |&start: &i64| {
         let row = start as usize;
         let dataset = texts.value(tags.keys().value(row) as usize);
@@ -47,7 +66,7 @@ pub(crate) fn part(checked: Checked, shard: Option<Shard>) -> Result<Option<Chec
     let Some(shard) = shard else {
         return Ok(Some(checked));
     };
-    let draws = draws(&checked.batch, &checked.starts, "shard");
+    let draws = drawn(&checked.batch, &checked.starts, "shard");
     let chosen: Vec<bool> = draws
         .iter()
         .map(|draw| draw % shard.count == shard.index)

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use arrow_array::{BooleanArray, Int64Array};
 
+use crate::workers::check_starts;
 use crate::{Error, Result};
 
 /// One text: rows of one worker, and whether the end follows.
@@ -27,12 +28,15 @@ pub(crate) struct Windows {
 
 impl Windows {
     /// # Errors
-    /// `complete` of another length than the workers, a range that is no range of rows of one worker.
+    /// Starts that are none of so many rows, `complete` of another length than the workers, a range that is no range of
+    /// rows of one worker.
     pub fn new(
+        rows: usize,
         starts: Int64Array,
         complete: Option<BooleanArray>,
         ranges: Option<(Int64Array, Int64Array)>,
     ) -> Result<Self> {
+        check_starts(&starts, rows)?;
         let workers = starts.len() - 1;
         let unchecked = |reason: String| Err(Error::Unchecked { reason });
         if complete

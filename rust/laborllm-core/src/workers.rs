@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
+use arrow_array::{Array, Int64Array};
 use rayon::prelude::*;
+
+use crate::{Error, Result};
 
 /// A fixed field that holds two values: positions (in order) of the first value and of the first other one.
 pub(crate) type Change = (usize, usize);
@@ -27,6 +30,21 @@ pub(crate) fn every(rows: usize, holds: impl Fn(usize, usize) -> bool + Sync) ->
 fn blocks(rows: usize) -> impl ParallelIterator<Item = Range<usize>> {
     let blocks = (0..rows.div_ceil(BLOCK)).into_par_iter();
     blocks.map(move |block| block * BLOCK..rows.min((block + 1) * BLOCK))
+}
+
+/// Refuse starts that are not the first rows of workers among so many rows, then their number.
+///
+/// # Errors
+/// They do not ascend from 0 to the number of rows, or hold nulls.
+pub(crate) fn check_starts(starts: &Int64Array, rows: usize) -> Result<()> {
+    let values = starts.values();
+    let ends = (values.first(), values.last()) == (Some(&0), Some(&(rows as i64)));
+    if starts.null_count() == 0 && ends && values.is_sorted_by(|a, b| a < b) {
+        return Ok(());
+    }
+    let reason =
+        format!("the first rows of workers do not ascend from 0 to {rows}, the number of rows");
+    Err(Error::Unchecked { reason })
 }
 
 /// The ranges between consecutive starts.

@@ -59,7 +59,8 @@ fn check_panel(
 #[pyfunction]
 fn draws(py: Python<'_>, panel: PyTable, starts: PyArray, tag: &str) -> PyResult<PyArray> {
     let (panel, starts) = (border::whole(panel)?, integers(starts)?);
-    let draws = py.detach(|| shards::draws(&panel, starts.values(), tag));
+    let draws = py.detach(|| shards::draws(&panel, &starts, tag));
+    let draws = draws.map_err(raised)?;
     Ok(PyArray::from_array_ref(Arc::new(UInt64Array::from(draws))))
 }
 

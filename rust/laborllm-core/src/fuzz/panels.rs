@@ -355,7 +355,7 @@ fn compare_stream(
     }
 }
 
-/// The texts of a panel, None where it has no tag.
+/// The texts of a panel, None where it has no tag or a value would break its line.
 pub(super) fn printed(panel: &RecordBatch, batch_bytes: usize) -> Option<Vec<String>> {
     let template = Template::parse(
         "{dataset} {gender}\n",
@@ -372,7 +372,7 @@ pub(super) fn printed(panel: &RecordBatch, batch_bytes: usize) -> Option<Vec<Str
         prompts: true,
     };
     let batches = match render(panel.clone(), form, Choice::default()) {
-        Err(Error::NoTag) => return None,
+        Err(Error::NoTag | Error::FieldText { .. }) => return None,
         rendered => rendered.unwrap(),
     };
     let mut texts = Vec::new();
