@@ -244,6 +244,7 @@ def datasets_variant(table: Any, *, shuffle: bool) -> Variant:
     lists = [("year", "list"), ("education", "list"), ("occupation", "list")]
     heads = [(name, "first") for name in ("gender", "race", "birth_year")]
     grouped = rows.group_by("worker_id", use_threads=False).aggregate([*lists, *heads])
+    grouped = grouped.sort_by("worker_id")  # groups of many chunks come out of order
     data = datasets.Dataset(grouped)
 
     def texts(batch: dict[str, list[Any]]) -> dict[str, list[str]]:
