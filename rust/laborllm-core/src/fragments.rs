@@ -10,7 +10,7 @@ use crate::pool::Printable;
 pub(crate) struct Table<T, const N: usize> {
     heads: Vec<Head<T, N>>,
     lengths: Vec<u32>,
-    /// Whole fragments that are longer than N, by code.
+    /// Whole fragments that are longer than N, by code, filled up to lines of cache.
     long: Vec<Vec<T>>,
     /// No fragment is longer than half of N.
     short: bool,
@@ -25,10 +25,12 @@ struct Head<T, const N: usize> {
 
 impl<T: Printable, const N: usize> Table<T, N> {
     const HALF: usize = N.div_ceil(2);
+    /// Elements that fill a line of cache.
+    const LINE: usize = 64 / size_of::<T>();
 
     pub fn new(fragments: impl IntoIterator<Item = Vec<T>>) -> Self {
         let (mut heads, mut long) = (Vec::new(), Vec::new());
-        for fragment in fragments {
+        for mut fragment in fragments {
             let mut elements = [T::default(); N];
             let some = fragment.len().min(N);
             elements[..some].copy_from_slice(&fragment[..some]);
@@ -36,11 +38,13 @@ impl<T: Printable, const N: usize> Table<T, N> {
                 elements,
                 length: fragment.len() as u32,
             });
-            long.push(if fragment.len() > N {
-                fragment
+            let lines = if fragment.len() > N {
+                fragment.len().next_multiple_of(Self::LINE)
             } else {
-                Vec::new()
-            });
+                0
+            };
+            fragment.resize(lines, T::default());
+            long.push(fragment);
         }
         let lengths: Vec<u32> = heads.iter().map(|head: &Head<T, N>| head.length).collect();
         let short = lengths.iter().all(|&length| length as usize <= Self::HALF);
@@ -62,14 +66,23 @@ impl<T: Printable, const N: usize> Table<T, N> {
 
     /// Copy a fragment to the front of `out` and return what is left of `out`.
     ///
-    /// N elements are written where `out` has room for them, or half of them if all fragments are `SHORT`, so what
-    /// stands behind the fragment is lost: print in order. Nothing is written behind `out`.
+    /// More than the fragment is written where `out` has room for it, so what stands behind the fragment is lost: print
+    /// in order. Nothing is written behind `out`.
     #[inline(always)]
-    fn put<'a, const SHORT: bool>(&self, code: u32, out: &'a mut [T]) -> &'a mut [T] {
-        self.put_from::<SHORT>(&self.heads, code, out)
+    fn put<'a>(&self, code: u32, out: &'a mut [T]) -> &'a mut [T] {
+        let long = &self.long[code as usize];
+        if long.is_empty() || out.len() < long.len() {
+            return self.put_from::<false>(&self.heads, code, out);
+        }
+        let lines = out.chunks_exact_mut(Self::LINE);
+        for (to, line) in lines.zip(long.chunks_exact(Self::LINE)) {
+            to.copy_from_slice(line);
+        }
+        &mut out[self.lengths[code as usize] as usize..]
     }
 
-    /// As `put`, with the heads at hand: a loop need not look for them anew.
+    /// As `put`, for a loop that has the heads at hand and seldom meets long fragments: N elements are written, or half
+    /// of them if all fragments are `SHORT`.
     #[inline(always)]
     fn put_from<'a, const SHORT: bool>(
         &self,
@@ -91,11 +104,12 @@ impl<T: Printable, const N: usize> Table<T, N> {
     fn put_exactly<'a>(&self, code: u32, out: &'a mut [T]) -> &'a mut [T] {
         let (head, long) = (&self.heads[code as usize], &self.long[code as usize]);
         let (fragment, rest) = out.split_at_mut(head.length as usize);
-        fragment.copy_from_slice(if long.is_empty() {
-            &head.elements[..fragment.len()]
+        let whole = if long.is_empty() {
+            &head.elements[..]
         } else {
             long
-        });
+        };
+        fragment.copy_from_slice(&whole[..fragment.len()]);
         rest
     }
 }
@@ -153,7 +167,7 @@ impl<'a, T: Printable> Cursor<'a, T> {
     #[inline(always)]
     pub fn put<const N: usize>(&mut self, table: &Table<T, N>, code: u32) {
         let values = std::mem::take(&mut self.places.values);
-        self.places.values = table.put::<false>(code, values);
+        self.places.values = table.put(code, values);
     }
 
     #[inline(always)]
@@ -224,7 +238,7 @@ mod tests {
             let expected: Vec<u8> = codes.iter().flat_map(|&code| fragments[code].clone()).collect();
             let mut out = vec![0; expected.len() + 7];
             let (text, behind) = out.split_at_mut(expected.len());
-            let left = codes.iter().fold(&mut text[..], |out, &code| table.put::<false>(code as u32, out));
+            let left = codes.iter().fold(&mut text[..], |out, &code| table.put(code as u32, out));
             prop_assert!(left.is_empty());
             prop_assert_eq!(&*text, &expected[..]);
             prop_assert_eq!(behind, [0; 7]);
