@@ -12,14 +12,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from measured import circumstances, resident_peak
 
 RESULTS = Path(__file__).parent / "results" / "memory.json"
 BATCH_ROWS = 65_000
@@ -60,12 +60,6 @@ def stream(rows: int, titles: tuple[str, ...]) -> Any:
     return pa.RecordBatchReader.from_batches(schema, batches())
 
 
-def peak() -> float:
-    """Peak resident memory of this process in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-
-
 def one(rows: int) -> dict[str, Any]:
     """Print so many rows and measure."""
     import numpy as np
@@ -76,7 +70,7 @@ def one(rows: int) -> dict[str, Any]:
     occupations = Occupations.occ1990dd()
     template = Template.load("labor-llm")
     Path("/proc/self/clear_refs").write_text("5")
-    before, start = peak(), time.perf_counter()
+    before, start = resident_peak(), time.perf_counter()
     workers = size = touched = 0
     for batch in render(stream(rows, occupations.titles), template, occupations=occupations, dataset="PSID"):
         text = np.frombuffer(batch["resume"].buffers()[-1], np.uint8)
@@ -86,7 +80,7 @@ def one(rows: int) -> dict[str, Any]:
         "rows": rows,
         "workers": workers,
         "text_mb": size / 1e6,
-        "peak_mb": peak() - before,
+        "peak_mb": resident_peak() - before,
         "imports_mb": before,
         "seconds": time.perf_counter() - start,
         "touched": touched,
@@ -108,12 +102,9 @@ def main() -> None:
     for rows in options.rows:
         command = [sys.executable, __file__, "--one", str(rows)]
         runs.append(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     record = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
         "threads": options.threads,
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": commit.stdout.strip() or None,
+        **circumstances(),
         "runs": runs,
     }
     print(f"memory: {record['machine']}, {options.threads} threads, {record['date']}, commit {record['commit']}")

@@ -22,17 +22,17 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from measured import circumstances, growth
 
 RESULTS = Path(__file__).parent / "results" / "packing.json"
 LENGTHS = (2_048, 4_096)
@@ -163,16 +163,7 @@ def one(name: str, careers: int, length: int) -> None:
     """Print the growth of peak memory while a variant runs once."""
     run = make(name, make_tokens(careers), length)
     consume(make(name, make_tokens(100), length)())  # what is loaded on first use
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew, see proc(5)
-    before = resident_peak()
-    consume(run())
-    print(resident_peak() - before)
-
-
-def resident_peak() -> float:
-    """Peak resident memory of this process in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    print(growth(lambda: consume(run())))
 
 
 def measure(length: int, tokens: Any, options: argparse.Namespace) -> dict[str, Any]:
@@ -258,17 +249,12 @@ def main() -> None:
         one(options.one[0], options.careers, int(options.one[1]))
         return
     tokens = make_tokens(options.careers)
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     record = {
         "careers": options.careers,
         "tokens": len(tokens["input_ids"].chunk(0).values),
         "rounds": options.rounds,
         "threads": options.threads,
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": commit or None,
+        **circumstances(),
         "peers": {name: version(name) for name in ("trl", "datasets", "pyarrow", "seqpacker")},
         "cases": [measure(length, tokens, options) for length in LENGTHS],
     }

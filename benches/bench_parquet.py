@@ -15,18 +15,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bench_resumes import END, HEAD, LEVELS
+from measured import circumstances, growth
 
 from laborllm.files import ZSTD_LEVEL
 
@@ -143,12 +142,6 @@ def duckdb_run(*, threads: int) -> Callable[[Path, Path], None]:
     return run
 
 
-def peak() -> float:
-    """Peak resident memory of this process in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
-
-
 def one(name: str, source: Path, target: Path, threads: int) -> dict[str, float]:
     """Seconds and growth of peak memory of one run in this process."""
     makers: dict[str, Callable[[], Callable[[Path, Path], None]]] = {
@@ -162,14 +155,18 @@ def one(name: str, source: Path, target: Path, threads: int) -> dict[str, float]
     import pyarrow as pa
 
     pa.set_cpu_count(threads)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew, see proc(5)
-    before, start, cpu = peak(), time.perf_counter(), time.process_time()
-    run(source, target)
-    descriptor = os.open(target, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
-    seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
-    return {"seconds": seconds, "cpu_seconds": cpu, "peak_mb": peak() - before}
+    seconds = cpu = 0.0
+
+    def synced() -> None:
+        nonlocal seconds, cpu
+        start, start_cpu = time.perf_counter(), time.process_time()
+        run(source, target)
+        descriptor = os.open(target, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+        seconds, cpu = time.perf_counter() - start, time.process_time() - start_cpu
+
+    return {"peak_mb": growth(synced), "seconds": seconds, "cpu_seconds": cpu}
 
 
 def digest(path: Path) -> list[int]:
@@ -264,13 +261,10 @@ def main() -> None:
     else:
         with tempfile.TemporaryDirectory() as folder:
             found = measure(options, Path(folder))
-        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
         record = {
             "rounds": options.rounds,
             "threads": options.threads,
-            "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
-            "date": datetime.now(UTC).date().isoformat(),
-            "commit": commit.stdout.strip() or None,
+            **circumstances(),
             **found,
         }
         show(record)

@@ -21,13 +21,11 @@ import hashlib
 import itertools
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -329,17 +327,10 @@ def peak(name: str, workers: int, case: str) -> float:
 
 def one(name: str, workers: int, case: str) -> None:
     """Print the growth of peak memory while a variant runs once."""
+    from measured import growth
+
     run = make(name, workers, shuffle=case == "shuffled")
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew, see proc(5)
-    before = resident_peak()
-    consume(run())
-    print(resident_peak() - before)
-
-
-def resident_peak() -> float:
-    """Peak resident memory of this process in MB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
+    print(growth(lambda: consume(run())))
 
 
 def measure(case: str, workers: int, rounds: int) -> dict[str, Any]:
@@ -461,6 +452,7 @@ def main() -> None:
     for variable in ("RAYON_NUM_THREADS", "POLARS_MAX_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(variable, str(options.threads))
     import pyarrow as pa
+    from measured import circumstances
 
     pa.set_cpu_count(int(os.environ["OMP_NUM_THREADS"]))
     if options.one:
@@ -470,16 +462,11 @@ def main() -> None:
         speed(options.workers)
         return
     cases = [measure(case, options.workers, options.rounds) for case in options.cases.split(",")]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     record = {
         "workers": options.workers,
         "rounds": options.rounds,
         "threads": options.threads,
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": commit or None,
+        **circumstances(),
         "cases": cases,
         "scaling": scaling(options.workers, 5) if "sorted" in options.cases else None,
     }

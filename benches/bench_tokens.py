@@ -22,15 +22,15 @@ import hashlib
 import itertools
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from measured import circumstances, growth
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -234,13 +234,8 @@ def peak(name: str, path: Path, workers: int) -> float:
 
 def one(name: str, path: Path, panel: Any) -> None:
     """Print the growth of peak memory while a variant runs once."""
-    from bench_resumes import resident_peak
-
     run = make(name, path, workers_of(name, panel))
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew, see proc(5)
-    before = resident_peak()
-    clock(run)
-    print(resident_peak() - before)
+    print(growth(lambda: clock(run)))
 
 
 def show(record: dict[str, Any]) -> None:
@@ -302,16 +297,11 @@ def main() -> None:
     from token_peers import PEERS, version
 
     families = [measure(family, path, panel, rounds=options.rounds) for family, path in paths.items()]
-    commit = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
-    ).stdout.strip()
     record = {
         "workers": options.workers,
         "rounds": options.rounds,
         "threads": options.threads,
-        "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": commit or None,
+        **circumstances(),
         "versions": {peer: version(peer) for peer in PEERS},
         "families": families,
     }
