@@ -315,35 +315,139 @@ pub enum Error {
         /// What happened.
         reason: String,
     },
-    /// A title without tokens.
-    #[error("the unit in row {row} is empty; every title needs at least one token")]
-    EmptyUnit {
+    /// No title.
+    #[error("a trie needs at least one title; the list is empty")]
+    NoUnits,
+    /// Something else than lists of integers.
+    #[error(
+        "units are lists of token ids, not {found}; pass an Arrow list of integers or a list of lists"
+    )]
+    UnitType {
+        /// The Arrow type that came.
+        found: String,
+    },
+    /// Offsets that cut no list.
+    #[error("the offsets of the units fall or leave the tokens; pass a valid Arrow list array")]
+    UnitOffsets,
+    /// Titles without tokens.
+    #[error("{}; every title needs at least one token", units(.rows, "is empty", "are empty"))]
+    EmptyUnits {
+        /// Positions in the list of units, ascending.
+        rows: Vec<usize>,
+    },
+    /// Titles of too many tokens.
+    #[error("{}; shorten these titles", units(.rows, &format!("has more than {longest} tokens"), &format!("have more than {longest} tokens")))]
+    LongUnits {
+        /// Positions in the list of units, ascending.
+        rows: Vec<usize>,
+        /// Tokens that are allowed.
+        longest: usize,
+    },
+    /// A number that is no token.
+    #[error(
+        "the unit in row {row} holds {token}, which is no token; ids are 0 to 2147483646, without nulls"
+    )]
+    TokenRange {
         /// Position in the list of units.
         row: usize,
+        /// What was found.
+        token: String,
     },
-    /// Two titles with the same tokens.
-    #[error("the units in rows {} and {} are the same tokens; titles must differ after tokenization", .rows[0], .rows[1])]
-    RepeatedUnit {
-        /// Both rows, ascending.
-        rows: [usize; 2],
+    /// Titles with the same tokens.
+    #[error("{}; titles must differ after tokenization", pairs(.rows, "equals"))]
+    RepeatedUnits {
+        /// Neighbours among the equal ones, each pair ascending.
+        rows: Vec<[usize; 2]>,
     },
-    /// A title whose tokens begin another's.
-    #[error(
-        "the unit in row {shorter} begins the unit in row {longer}; add the terminator (newline) to every unit"
-    )]
-    PrefixUnit {
-        /// Row of the shorter unit.
-        shorter: usize,
-        /// Row of the longer one.
-        longer: usize,
+    /// Titles whose tokens begin another's.
+    #[error("{}; add the terminator (newline) to every unit", pairs(.rows, "begins"))]
+    PrefixUnits {
+        /// Row of the shorter unit, row of the longer one.
+        rows: Vec<[usize; 2]>,
     },
     /// More tokens than 32-bit nodes can count.
     #[error(
-        "the units hold {tokens} tokens; a trie has at most 2147483646 nodes: use fewer or shorter titles"
+        "the units hold {tokens} tokens; a trie has at most 4294967294 nodes: use fewer or shorter titles"
     )]
     TrieSize {
         /// Sum of their lengths.
         tokens: usize,
+    },
+    /// Arrays that are no trie.
+    #[error("these arrays are no trie: {reason}; build it anew")]
+    BrokenTrie {
+        /// What contradicts it.
+        reason: String,
+    },
+    /// A state that this trie never gave.
+    #[error("row {row} is in state {state}, which this trie does not have; its states are 0 (the root) to {}", .nodes - 1)]
+    UnknownNode {
+        /// The state.
+        state: u32,
+        /// Its place in the batch.
+        row: usize,
+        /// Nodes of the trie.
+        nodes: usize,
+    },
+    /// An edge that this trie never gave.
+    #[error("row {row} takes edge {edge}, which this trie does not have; it has {edges}")]
+    UnknownEdge {
+        /// The edge.
+        edge: u32,
+        /// Its place in the batch.
+        row: usize,
+        /// Edges of the trie.
+        edges: usize,
+    },
+    /// A batch whose arrays disagree.
+    #[error("there are {states} states but {other} {what}; pass one for each state")]
+    BatchRows {
+        /// States that came.
+        states: usize,
+        /// What came beside them.
+        what: &'static str,
+        /// How many.
+        other: usize,
+    },
+    /// A bitmask without room for every token.
+    #[error(
+        "the bitmask has {width} words a row, the titles need {needed}; allocate ceil(vocabulary / 32)"
+    )]
+    NarrowBitmask {
+        /// Words a row.
+        width: usize,
+        /// Words that hold every token of the titles.
+        needed: usize,
+    },
+    /// Bitmaps of another trie.
+    #[error(
+        "a subset of {words} words is not one of this trie, whose subsets have {needed}; make it with restrict()"
+    )]
+    SubsetWords {
+        /// Words of each bitmap.
+        words: usize,
+        /// Words of this trie's.
+        needed: usize,
+    },
+    /// A subset that does not exist.
+    #[error("row {row} asks for subset {subset} of {subsets}")]
+    UnknownSubset {
+        /// Its place in the batch.
+        row: usize,
+        /// The subset asked for.
+        subset: i64,
+        /// Subsets that came.
+        subsets: usize,
+    },
+    /// A set over another number of titles.
+    #[error(
+        "the set is over {titles} titles, the trie holds {expected}; pass one truth value a title"
+    )]
+    SubsetTitles {
+        /// Truth values that came.
+        titles: usize,
+        /// Titles of the trie.
+        expected: usize,
     },
     /// A column of the token table is absent.
     #[error("the token table has no column '{column}'; present are {}; {way_out}", names(.present))]
@@ -444,10 +548,23 @@ impl Error {
             | Self::FieldText { .. }
             | Self::NoTag
             | Self::EducationChoice { .. } => Kind::Template,
-            Self::EmptyUnit { .. }
-            | Self::RepeatedUnit { .. }
-            | Self::PrefixUnit { .. }
-            | Self::TrieSize { .. } => Kind::Trie,
+            Self::NoUnits
+            | Self::UnitOffsets
+            | Self::UnitType { .. }
+            | Self::EmptyUnits { .. }
+            | Self::LongUnits { .. }
+            | Self::TokenRange { .. }
+            | Self::RepeatedUnits { .. }
+            | Self::PrefixUnits { .. }
+            | Self::TrieSize { .. }
+            | Self::BrokenTrie { .. }
+            | Self::UnknownNode { .. }
+            | Self::UnknownEdge { .. }
+            | Self::BatchRows { .. }
+            | Self::NarrowBitmask { .. }
+            | Self::SubsetWords { .. }
+            | Self::UnknownSubset { .. }
+            | Self::SubsetTitles { .. } => Kind::Trie,
             Self::MissingTokenColumn { .. }
             | Self::TokenColumn { .. }
             | Self::LongCareer { .. }
@@ -518,6 +635,35 @@ fn names(list: &[String]) -> String {
         .map(|name| format!("'{name}'"))
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+/// Rows that a message names, before it counts the rest.
+const NAMED: usize = 8;
+
+/// The units in these rows, and what is said of one or of several.
+fn units(rows: &[usize], one: &str, many: &str) -> String {
+    if let [row] = rows {
+        return format!("the unit in row {row} {one}");
+    }
+    let named: Vec<String> = rows.iter().take(NAMED).map(ToString::to_string).collect();
+    let rest = match rows.len() - named.len() {
+        0 => String::new(),
+        rest => format!(" and {rest} more"),
+    };
+    format!("the units in rows {}{rest} {many}", named.join(", "))
+}
+
+/// Pairs of units and the verb between them.
+fn pairs(rows: &[[usize; 2]], verb: &str) -> String {
+    let named = rows.iter().take(NAMED);
+    let named =
+        named.map(|[left, right]| format!("the unit in row {left} {verb} the unit in row {right}"));
+    let named: Vec<String> = named.collect();
+    let rest = match rows.len() - named.len() {
+        0 => String::new(),
+        rest => format!(", and {rest} more pairs"),
+    };
+    format!("{}{rest}", named.join(", "))
 }
 
 fn after(worker: &Option<String>) -> String {

@@ -1,179 +1,280 @@
-//! The token sequences of J titles as a trie whose arrays are two flat vectors.
+//! The token sequences of titles as a trie of flat arrays: which tokens may come next, and which title has been said.
+
+mod build;
+mod check;
+mod import;
+mod steps;
+mod subsets;
+
+use arrow_buffer::{ArrowNativeType, ScalarBuffer};
 
 use crate::{Error, Result};
+
+pub use steps::Allowed;
+pub use subsets::Subsets;
+
+/// The state of a sequence that left the trie; no trie has this node.
+pub const NOWHERE: u32 = u32::MAX;
+/// Nodes for which one count of leaves is kept.
+const BLOCK: usize = 512;
 
 /// A trie over token ids in level order.
 ///
 /// The edges of node `n` are `first[n]..first[n + 1]`, ascending by token, and edge `e` leads to node `e + 1`: node 0
-/// is the root, no child list is stored. Every title ends in a leaf, since no unit begins another.
+/// is the root, no child list is stored. Every title ends in a leaf, since no unit begins another. A sequence's state
+/// is its node. Memory: 6.2 bytes a node (8.2 where tokens exceed 65,535) and 4 a title.
 #[derive(Debug, Clone)]
 pub struct TitleTrie {
-    first: Vec<u32>,
-    labels: Vec<u32>,
-    title_of: Vec<i32>,
+    first: ScalarBuffer<u32>,
+    labels: Labels,
+    /// The title of each leaf, in the order of nodes.
+    titles: ScalarBuffer<u32>,
+    /// Bit n: node n is a leaf.
+    leaves: Vec<u64>,
+    /// Leaves before each block of nodes.
+    ranks: Vec<u32>,
+    vocabulary: u32,
+}
+
+/// The token of each edge.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Labels {
+    /// Where no token exceeds 65,535.
+    Narrow(ScalarBuffer<u16>),
+    /// Where one does.
+    Wide(ScalarBuffer<u32>),
+}
+
+/// One kind of labels.
+pub trait Label: ArrowNativeType + Ord {
+    /// A token, which is known to fit.
+    fn new(token: u32) -> Self;
+    /// The token.
+    fn token(self) -> u32;
+    /// The array of them.
+    fn wrap(labels: ScalarBuffer<Self>) -> Labels;
+}
+
+impl Label for u16 {
+    fn new(token: u32) -> Self {
+        token as u16
+    }
+
+    fn token(self) -> u32 {
+        self.into()
+    }
+
+    fn wrap(labels: ScalarBuffer<Self>) -> Labels {
+        Labels::Narrow(labels)
+    }
+}
+
+impl Label for u32 {
+    fn new(token: u32) -> Self {
+        token
+    }
+
+    fn token(self) -> u32 {
+        self
+    }
+
+    fn wrap(labels: ScalarBuffer<Self>) -> Labels {
+        Labels::Wide(labels)
+    }
+}
+
+/// Run one expression with the labels as a slice of their kind.
+macro_rules! with_labels {
+    ($labels:expr, $slice:ident => $body:expr) => {
+        match $labels {
+            $crate::trie::Labels::Narrow($slice) => $body,
+            $crate::trie::Labels::Wide($slice) => $body,
+        }
+    };
+}
+use with_labels;
+
+/// The units of J titles: the tokens of each with its terminator, one after another.
+#[derive(Debug, Clone, Copy)]
+pub struct Units<'a> {
+    tokens: &'a [u32],
+    offsets: &'a [i64],
+}
+
+impl<'a> Units<'a> {
+    /// Unit i is `tokens[offsets[i]..offsets[i + 1]]`.
+    ///
+    /// # Errors
+    /// Offsets that are none, fall, or leave the tokens.
+    pub fn new(tokens: &'a [u32], offsets: &'a [i64]) -> Result<Self> {
+        let (Some(&start), Some(&stop)) = (offsets.first(), offsets.last()) else {
+            return Err(Error::UnitOffsets);
+        };
+        let inside = start >= 0 && stop as usize <= tokens.len();
+        if !inside || !offsets.is_sorted() || offsets.len() > i32::MAX as usize {
+            return Err(Error::UnitOffsets);
+        }
+        Ok(Self { tokens, offsets })
+    }
+
+    fn len(self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    #[inline]
+    fn get(self, row: usize) -> &'a [u32] {
+        &self.tokens[self.offsets[row] as usize..self.offsets[row + 1] as usize]
+    }
+
+    /// The tokens of all units.
+    fn all(self) -> &'a [u32] {
+        &self.tokens[self.offsets[0] as usize..self.offsets[self.len()] as usize]
+    }
 }
 
 impl TitleTrie {
-    /// Build from one unit (the tokens of title and terminator) per title, in the order of the titles.
+    /// Build from one unit per title, in the order of the titles.
     ///
-    /// Cost: a sort of the units and one pass over their tokens.
+    /// Cost: a parallel radix sort of the units and two passes over their tokens.
     ///
     /// # Errors
-    /// An empty unit, two equal units, or a unit that begins another; rows are positions in `units`.
-    pub fn new(units: &[Vec<u32>]) -> Result<Self> {
-        let order = checked_order(units)?;
-        let tokens = units.iter().map(Vec::len).sum::<usize>();
-        if tokens >= i32::MAX as usize {
-            return Err(Error::TrieSize { tokens });
-        }
-        let (mut first, mut labels, mut title_of) = (vec![0], Vec::new(), Vec::new());
-        let mut level = vec![(0, order.len())];
-        let mut depth = 0;
-        while !level.is_empty() {
-            let mut next = Vec::new();
-            for (low, high) in level {
-                let leaf = high - low == 1 && units[order[low]].len() == depth;
-                title_of.push(if leaf { order[low] as i32 } else { -1 });
-                let mut start = low;
-                while !leaf && start < high {
-                    let token = units[order[start]][depth];
-                    let same = order[start..high]
-                        .iter()
-                        .take_while(|&&unit| units[unit][depth] == token)
-                        .count();
-                    labels.push(token);
-                    next.push((start, start + same));
-                    start += same;
-                }
-                first.push(labels.len() as u32);
-            }
-            level = next;
-            depth += 1;
-        }
-        Ok(Self {
+    /// No unit; units that are empty, longer than 512 tokens, equal, or begin another, with all their rows.
+    pub fn new(units: Units<'_>) -> Result<Self> {
+        build::build(units)
+    }
+
+    /// Put together from arrays that came from a trie.
+    ///
+    /// # Errors
+    /// Arrays that are no trie.
+    pub fn from_arrays(
+        first: ScalarBuffer<u32>,
+        labels: Labels,
+        titles: ScalarBuffer<u32>,
+    ) -> Result<Self> {
+        check::check(&first, &labels, &titles)?;
+        Ok(Self::known(first, labels, titles))
+    }
+
+    fn known(first: ScalarBuffer<u32>, labels: Labels, titles: ScalarBuffer<u32>) -> Self {
+        let (leaves, ranks) = leaves(&first);
+        let greatest =
+            with_labels!(&labels, labels => labels.iter().map(|label| label.token()).max());
+        Self {
             first,
             labels,
-            title_of,
-        })
+            titles,
+            leaves,
+            ranks,
+            vocabulary: greatest.map_or(0, |token| token + 1),
+        }
     }
 
     /// Nodes, the root among them.
     pub fn num_nodes(&self) -> usize {
-        self.title_of.len()
+        self.first.len() - 1
+    }
+
+    /// Titles.
+    pub fn num_titles(&self) -> usize {
+        self.titles.len()
+    }
+
+    /// Bytes of all arrays.
+    pub fn num_bytes(&self) -> usize {
+        let labels = with_labels!(&self.labels, labels => labels.inner().len());
+        let words = 8 * self.leaves.len() + 4 * self.ranks.len();
+        self.first.inner().len() + labels + self.titles.inner().len() + words
+    }
+
+    /// The greatest token plus one.
+    pub fn vocabulary(&self) -> u32 {
+        self.vocabulary
     }
 
     /// First edge of each node, then the number of edges.
-    pub fn first(&self) -> &[u32] {
+    pub fn first(&self) -> &ScalarBuffer<u32> {
         &self.first
     }
 
     /// Token of each edge.
-    pub fn labels(&self) -> &[u32] {
+    pub fn labels(&self) -> &Labels {
         &self.labels
     }
 
-    /// The title that ends at each node, -1 where none does.
-    pub fn title_of(&self) -> &[i32] {
-        &self.title_of
+    /// The title of each leaf, in the order of nodes.
+    pub fn titles(&self) -> &ScalarBuffer<u32> {
+        &self.titles
     }
 
-    /// Tokens that may follow a node, ascending; empty at a leaf, None for a node this trie does not have.
-    pub fn allowed(&self, state: u32) -> Option<&[u32]> {
-        let state = state as usize;
-        let (low, high) = (self.first.get(state)?, self.first.get(state + 1)?);
-        self.labels.get(*low as usize..*high as usize)
+    /// CRC-32 of the arrays that make a trie, whose other arrays follow from them.
+    pub fn checksum(&self) -> u32 {
+        let mut crc = crc32fast::Hasher::new();
+        crc.update(bytemuck::cast_slice::<u32, u8>(&self.first));
+        with_labels!(&self.labels, labels => crc.update(bytemuck::cast_slice(&labels[..])));
+        crc.update(bytemuck::cast_slice::<u32, u8>(&self.titles));
+        crc.finalize()
     }
 
-    /// The node after one token, None where the token is not allowed.
-    pub fn advance(&self, state: u32, token: u32) -> Option<u32> {
-        let low = *self.first.get(state as usize)?;
-        let edge = self.allowed(state)?.binary_search(&token).ok()?;
-        Some(low + edge as u32 + 1)
-    }
-
-    /// The node after several tokens from the root.
-    pub fn walk(&self, tokens: &[u32]) -> Option<u32> {
-        tokens
-            .iter()
-            .try_fold(0, |state, &token| self.advance(state, token))
+    /// The node at which each of `titles` ends, ascending.
+    pub fn leaves(&self) -> Vec<u32> {
+        let words = self.leaves.iter().enumerate();
+        let nodes = words
+            .flat_map(|(word, &bits)| ones(bits).map(move |bit| word as u32 * u64::BITS + bit));
+        nodes.collect()
     }
 
     /// The title that ends at a node.
-    pub fn title(&self, state: u32) -> Option<u32> {
-        self.title_of
-            .get(state as usize)
-            .and_then(|&title| u32::try_from(title).ok())
+    pub fn title(&self, node: u32) -> Option<u32> {
+        let (word, bit) = (node as usize / 64, node % 64);
+        let bits = *self.leaves.get(word)?;
+        if bits >> bit & 1 == 0 {
+            return None;
+        }
+        let block = node as usize / BLOCK;
+        let before = self.leaves[block * (BLOCK / 64)..word].iter();
+        let before: u32 = before.map(|bits| bits.count_ones()).sum();
+        let rank = self.ranks[block] + before + (bits & ((1 << bit) - 1)).count_ones();
+        self.titles.get(rank as usize).copied()
+    }
+
+    /// The edges of a node, which is known.
+    #[inline]
+    fn edges(&self, node: u32) -> std::ops::Range<usize> {
+        self.first[node as usize] as usize..self.first[node as usize + 1] as usize
     }
 }
 
-/// Positions of the units in lexicographic order, once no unit is empty, repeated or the beginning of another.
-fn checked_order(units: &[Vec<u32>]) -> Result<Vec<usize>> {
-    if let Some(row) = units.iter().position(Vec::is_empty) {
-        return Err(Error::EmptyUnit { row });
-    }
-    let mut order: Vec<usize> = (0..units.len()).collect();
-    order.sort_by_key(|&unit| &units[unit]);
-    for pair in order.windows(2) {
-        let (shorter, longer) = (pair[0], pair[1]);
-        if units[shorter] == units[longer] {
-            return Err(Error::RepeatedUnit {
-                rows: [shorter, longer],
-            });
-        }
-        if units[longer].starts_with(&units[shorter]) {
-            return Err(Error::PrefixUnit { shorter, longer });
-        }
-    }
-    Ok(order)
+/// The bits that are set.
+fn ones(mut bits: u64) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let bit = (bits != 0).then(|| bits.trailing_zeros());
+        bits &= bits.wrapping_sub(1);
+        bit
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeSet;
-
-    proptest! {
-        #[test]
-        fn every_unit_and_nothing_else_ends_in_its_title(
-            bodies in prop::collection::btree_set(prop::collection::vec(0u32..4, 0..5), 1..40),
-        ) {
-            let units: Vec<Vec<u32>> = bodies.iter().map(|body| body.iter().copied().chain([9]).collect()).collect();
-            let trie = TitleTrie::new(&units).map_err(|error| TestCaseError::fail(error.to_string()))?;
-            let prefixes: BTreeSet<&[u32]> = units.iter().flat_map(|unit| (0..=unit.len()).map(|end| &unit[..end])).collect();
-            prop_assert_eq!(trie.num_nodes(), prefixes.len());
-            prop_assert_eq!(trie.labels().len() + 1, trie.num_nodes());
-            for (row, unit) in units.iter().enumerate() {
-                let end = trie.walk(unit);
-                prop_assert_eq!(end.and_then(|state| trie.title(state)), Some(row as u32));
-                prop_assert_eq!(end.and_then(|state| trie.allowed(state)), Some(&[][..]));
-                for depth in 0..unit.len() {
-                    let allowed: BTreeSet<u32> = units.iter().filter(|other| other.starts_with(&unit[..depth])).map(|other| other[depth]).collect();
-                    let state = trie.walk(&unit[..depth]).unwrap_or(u32::MAX);
-                    prop_assert_eq!(trie.allowed(state), Some(&allowed.into_iter().collect::<Vec<_>>()[..]));
-                    prop_assert_eq!(trie.title(state), None);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn units_that_cannot_be_told_apart_are_refused_by_row() {
-        let new = |units: &[&[u32]]| {
-            TitleTrie::new(&units.iter().map(|unit| unit.to_vec()).collect::<Vec<_>>()).err()
-        };
-        assert_eq!(new(&[&[1], &[]]), Some(Error::EmptyUnit { row: 1 }));
-        assert_eq!(
-            new(&[&[5, 6], &[1], &[5, 6]]),
-            Some(Error::RepeatedUnit { rows: [0, 2] })
-        );
-        assert_eq!(
-            new(&[&[5, 6, 7], &[1], &[5, 6]]),
-            Some(Error::PrefixUnit {
-                shorter: 2,
-                longer: 0
-            })
-        );
-        assert_eq!(TitleTrie::new(&[]).map(|trie| trie.num_nodes()), Ok(1));
-    }
+/// Which nodes have no edges, as bits, and how many of them stand before each block.
+fn leaves(first: &[u32]) -> (Vec<u64>, Vec<u32>) {
+    use rayon::prelude::*;
+    let nodes = first.len() - 1;
+    let word = |word: usize| {
+        let range = word * 64..nodes.min(word * 64 + 64);
+        let bits = range.enumerate();
+        bits.fold(0, |bits, (bit, node)| {
+            bits | u64::from(first[node] == first[node + 1]) << bit
+        })
+    };
+    let words = (0..nodes.div_ceil(64)).into_par_iter().with_min_len(BLOCK);
+    let leaves: Vec<u64> = words.map(word).collect();
+    let counts = leaves
+        .chunks(BLOCK / 64)
+        .map(|block| block.iter().map(|bits| bits.count_ones()).sum::<u32>());
+    let ranks = counts.scan(0, |before, count| {
+        let rank = *before;
+        *before += count;
+        Some(rank)
+    });
+    let ranks = ranks.collect();
+    (leaves, ranks)
 }

@@ -3,9 +3,13 @@
 use std::sync::Arc;
 
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, Int32Array, Int64Array, RecordBatch, UInt32Array,
+    Array, ArrayRef, ArrowPrimitiveType, BooleanArray, Int64Array, PrimitiveArray, RecordBatch,
+    UInt16Array, UInt32Array,
 };
+use arrow_buffer::ScalarBuffer;
+use arrow_schema::DataType;
 use laborllm_core::ids::Fragments;
+use laborllm_core::trie::Labels;
 use laborllm_core::{Error, Kind};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -51,9 +55,9 @@ pub fn unsigned(values: Vec<u32>) -> PyArray {
     PyArray::from_array_ref(Arc::new(UInt32Array::from(values)))
 }
 
-/// An int32 array.
-pub fn small(values: Vec<i32>) -> PyArray {
-    PyArray::from_array_ref(Arc::new(Int32Array::from(values)))
+/// An array over a buffer that stays where it is.
+pub fn shared<T: ArrowPrimitiveType>(values: &ScalarBuffer<T::Native>) -> PyArray {
+    PyArray::from_array_ref(Arc::new(PrimitiveArray::<T>::new(values.clone(), None)))
 }
 
 /// The one batch of a panel's table.
@@ -72,6 +76,20 @@ pub fn whole(table: PyTable) -> PyResult<RecordBatch> {
 /// An int64 array.
 pub fn integers(array: PyArray) -> PyResult<Int64Array> {
     typed(array, "int64")
+}
+
+/// The values of a uint32 array.
+pub fn words(array: PyArray) -> PyResult<ScalarBuffer<u32>> {
+    typed::<UInt32Array>(array, "uint32").map(|array| array.values().clone())
+}
+
+/// The labels of a trie: uint16, else uint32.
+pub fn labels(array: PyArray) -> PyResult<Labels> {
+    if array.array().data_type() == &DataType::UInt16 {
+        return typed::<UInt16Array>(array, "uint16")
+            .map(|array| Labels::Narrow(array.values().clone()));
+    }
+    words(array).map(Labels::Wide)
 }
 
 /// A boolean array.

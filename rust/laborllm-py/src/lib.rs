@@ -2,6 +2,7 @@
 
 mod border;
 mod packing;
+mod trie;
 
 use std::collections::{BTreeMap, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -10,10 +11,10 @@ use std::thread;
 
 use arrow_array::{RecordBatchIterator, UInt64Array};
 use arrow_schema::SchemaRef;
-use border::{booleans, integers, raised, signed, unsigned};
+use border::{booleans, integers, raised, signed};
 use laborllm_core::shards::Shard;
 use laborllm_core::stream::Stream;
-use laborllm_core::{Error, Panels, Renderer, ids, panel, resume, shards, template, trie};
+use laborllm_core::{Error, Panels, Renderer, ids, panel, resume, shards, template};
 use pyo3::prelude::*;
 use pyo3_arrow::{PyArray, PyRecordBatch, PyRecordBatchReader, PySchema, PyTable};
 
@@ -350,64 +351,6 @@ fn choice(
     })
 }
 
-/// The token sequences of J titles as a trie; see `laborllm_core::trie::TitleTrie`.
-#[pyclass(frozen, module = "laborllm._core")]
-struct TitleTrie(trie::TitleTrie);
-
-#[pymethods]
-impl TitleTrie {
-    #[new]
-    fn new(py: Python<'_>, units: Vec<Vec<u32>>) -> PyResult<Self> {
-        py.detach(|| trie::TitleTrie::new(&units))
-            .map(Self)
-            .map_err(raised)
-    }
-
-    /// Nodes, the root among them.
-    #[getter]
-    fn num_nodes(&self) -> usize {
-        self.0.num_nodes()
-    }
-
-    /// First edge of each node, then the number of edges, as an Arrow array.
-    #[getter]
-    fn first(&self) -> PyArray {
-        unsigned(self.0.first().to_vec())
-    }
-
-    /// Token of each edge, as an Arrow array; edge e leads to node e + 1.
-    #[getter]
-    fn labels(&self) -> PyArray {
-        unsigned(self.0.labels().to_vec())
-    }
-
-    /// Title that ends at each node, -1 where none does, as an Arrow array.
-    #[getter]
-    fn title_of(&self) -> PyArray {
-        border::small(self.0.title_of().to_vec())
-    }
-
-    /// Tokens that may follow a node, ascending; None for a node this trie does not have.
-    fn allowed(&self, state: u32) -> Option<Vec<u32>> {
-        self.0.allowed(state).map(<[u32]>::to_vec)
-    }
-
-    /// The node after one token, None where it is not allowed.
-    fn advance(&self, state: u32, token: u32) -> Option<u32> {
-        self.0.advance(state, token)
-    }
-
-    /// The node after several tokens from the root, None where one is not allowed.
-    fn walk(&self, tokens: Vec<u32>) -> Option<u32> {
-        self.0.walk(&tokens)
-    }
-
-    /// The title that ends at a node.
-    fn title(&self, state: u32) -> Option<u32> {
-        self.0.title(state)
-    }
-}
-
 /// The Rust core of laborllm.
 #[pymodule(gil_used = false)]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
@@ -422,5 +365,5 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Pieces>()?;
     module.add_function(wrap_pyfunction!(packing::pack_best_fit, module)?)?;
     module.add_class::<packing::FirstFit>()?;
-    module.add_class::<TitleTrie>()
+    module.add_class::<trie::TitleTrie>()
 }

@@ -1,0 +1,96 @@
+"""Titles as token ids in the place where they are predicted: behind a prompt, before a terminator."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from laborllm.errors import TokenizerError
+
+if TYPE_CHECKING:
+    import tokenizers
+
+BATCH = 20_000
+"""Titles that are encoded, in parallel, before their ids are put away."""
+
+
+def encode_titles(
+    titles: Sequence[str], tokenizer: tokenizers.Tokenizer, *, prompt: str, terminator: str
+) -> pa.LargeListArray:
+    """Encode `{prompt} {title}{terminator}` for every title and keep what stands behind the prompt's own tokens.
+
+    Returns:
+        One list of int32 ids per title.
+
+    Raises:
+        TokenizerError: The tokenizer merges the prompt's end with a title, cannot spell a title, or reads a part of
+            one as a special token; the message names the title and its row.
+    """
+    refuse_special_text(tokenizer, titles)
+    head = tokenizer.encode(prompt, add_special_tokens=False).ids
+    ids, lengths = [], []
+    for start in range(0, len(titles), BATCH):
+        texts = [f"{prompt} {title}{terminator}" for title in titles[start : start + BATCH]]
+        for row, encoding in enumerate(tokenizer.encode_batch_fast(texts, add_special_tokens=False), start):
+            tokens = encoding.ids
+            if tokens[: len(head)] != head:
+                raise TokenizerError(
+                    f"the prompt {prompt[-24:]!r} is no token prefix of the prompt followed by {titles[row]!r} (row "
+                    f"{row}): this tokenizer merges across the prompt's end; end the prompt elsewhere"
+                )
+            ids.append(np.array(tokens[len(head) :], np.int32))
+        lengths.extend(map(len, ids[start:]))
+    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    units = pa.LargeListArray.from_arrays(offsets, np.concatenate([np.empty(0, np.int32), *ids]))
+    refuse_unknown(tokenizer, titles, units)
+    return units
+
+
+def units_digest(titles: Sequence[str], tokenizer: tokenizers.Tokenizer, *, prompt: str, terminator: str) -> str:
+    """Hash all that the units depend on; 32 hexadecimal digits."""
+    digest = blake2b(digest_size=16)
+    for text in _lengths_and_texts(tokenizer.to_str(), prompt, terminator, *titles):
+        digest.update(text)
+    return digest.hexdigest()
+
+
+def _lengths_and_texts(*texts: str) -> Iterator[bytes]:
+    for text in texts:
+        encoded = text.encode()
+        yield len(encoded).to_bytes(8, "little") + encoded
+
+
+def refuse_special_text(tokenizer: tokenizers.Tokenizer, titles: Sequence[str]) -> None:
+    """Refuse a title that holds what the tokenizer reads as one added token.
+
+    Raises:
+        TokenizerError: The message names the title.
+    """
+    for token in tokenizer.get_added_tokens_decoder().values():
+        for title in titles:
+            if token.content and token.content in title:
+                raise TokenizerError(
+                    f"the title {title!r} holds {token.content!r}, which the tokenizer reads as one token"
+                )
+
+
+def refuse_unknown(tokenizer: tokenizers.Tokenizer, titles: Sequence[str], units: pa.LargeListArray) -> None:
+    """Refuse a title that the tokenizer cannot spell.
+
+    Raises:
+        TokenizerError: The message names the title.
+    """
+    model = json.loads(tokenizer.to_str())["model"]
+    name = model.get("unk_token")
+    unknown = model.get("unk_id") if name is None else tokenizer.token_to_id(name)
+    if unknown is None:
+        return
+    places = np.flatnonzero(units.flatten().to_numpy() == unknown)
+    if len(places):
+        row = int(np.searchsorted(units.offsets.to_numpy(), places[0], side="right")) - 1
+        raise TokenizerError(f"the tokenizer cannot spell {titles[row]!r}: it needs the unknown token")
