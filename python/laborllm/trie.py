@@ -210,7 +210,7 @@ class TitleTrie:
         Returns:
             uint32, shape (B,): `NOWHERE` for a token that is not allowed; a finished title stays as it is.
         """
-        return _called(self._core.step, states, np.ascontiguousarray(tokens, np.int64))
+        return self._core.step(states, np.ascontiguousarray(tokens, np.int64))
 
     def allowed(
         self, states: np.ndarray, *, subsets: np.ndarray | None = None, which: np.ndarray | None = None
@@ -229,11 +229,11 @@ class TitleTrie:
         Raises:
             TrieError: A state or a set that this trie never gave, or an array of another kind.
         """
-        return _called(self._core.allowed, states, subsets, which)
+        return self._core.allowed(states, subsets, which)
 
     def advance(self, edges: np.ndarray) -> np.ndarray:
         """Give the states that edges lead to, uint32, the shape of `edges`: each edge plus one."""
-        return _called(self._core.advance, edges)
+        return self._core.advance(edges)
 
     def forced(self, states: np.ndarray) -> Ragged:
         """Give the tokens that must follow each state until there is a choice, or the title ends.
@@ -242,15 +242,15 @@ class TitleTrie:
             `indptr`, int64, (B + 1,) and `tokens`, uint32, as `allowed` has them; and the states where the chains
             end, uint32, (B,).
         """
-        return _called(self._core.forced, states)
+        return self._core.forced(states)
 
     def rollback(self, states: np.ndarray, *, steps: int = 1) -> np.ndarray:
         """Give the states so many tokens earlier, uint32, (B,); before the root there is the root."""
-        return _called(self._core.rollback, states, steps)
+        return self._core.rollback(states, steps)
 
     def title(self, states: np.ndarray) -> np.ndarray:
         """Give the title that ends at each state, int64, (B,); -1 inside of titles."""
-        return _called(self._core.title, states)
+        return self._core.title(states)
 
     def fill_bitmask(
         self,
@@ -274,7 +274,7 @@ class TitleTrie:
         Raises:
             TrieError: An unknown state, a mask too narrow or of another kind.
         """
-        _called(self._core.fill_bitmask, states, np.asarray(bitmask), previous, subsets, which)
+        self._core.fill_bitmask(states, np.asarray(bitmask), previous, subsets, which)
 
     def restrict(self, titles: Any) -> np.ndarray:
         """Give the nodes that lead to one of some titles, for the `subsets` of the other methods.
@@ -286,17 +286,7 @@ class TitleTrie:
             uint64, shape (S, words): bit n % 64 of word n // 64 is node n.
         """
         sets = np.atleast_2d(np.ascontiguousarray(titles, bool))
-        return _called(self._core.restrict, sets).reshape(len(sets), -1)
-
-
-def _called(method: Callable[..., Any], *arguments: Any) -> Any:
-    try:
-        return method(*arguments)
-    except TypeError as error:
-        raise TrieError(
-            f"{' '.join(str(error).split())}; states and edges are one-dimensional uint32 arrays, bitmasks "
-            "two-dimensional int32 ones"
-        ) from error
+        return self._core.restrict(sets).reshape(len(sets), -1)
 
 
 def _lists(units: Any) -> pa.Array:

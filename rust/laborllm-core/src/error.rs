@@ -399,6 +399,16 @@ pub enum Error {
         /// Edges of the trie.
         edges: usize,
     },
+    /// An array of another kind than a walk reads.
+    #[error("{name} must be a {expected}, not {found}")]
+    ArrayKind {
+        /// The argument.
+        name: String,
+        /// What it must be.
+        expected: String,
+        /// What came.
+        found: String,
+    },
     /// A batch whose arrays disagree.
     #[error("there are {states} states but {other} {what}; pass one for each state")]
     BatchRows {
@@ -560,6 +570,7 @@ impl Error {
             | Self::BrokenTrie { .. }
             | Self::UnknownNode { .. }
             | Self::UnknownEdge { .. }
+            | Self::ArrayKind { .. }
             | Self::BatchRows { .. }
             | Self::NarrowBitmask { .. }
             | Self::SubsetWords { .. }

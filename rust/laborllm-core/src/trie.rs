@@ -10,7 +10,7 @@ use arrow_buffer::{ArrowNativeType, ScalarBuffer};
 
 use crate::{Error, Result};
 
-pub use steps::Allowed;
+pub use steps::{Allowed, Forced};
 pub use subsets::Subsets;
 
 /// The state of a sequence that left the trie; no trie has this node.

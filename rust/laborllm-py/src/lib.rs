@@ -1,6 +1,7 @@
 //! The border between `laborllm-core` and Python: arguments, release of the interpreter, errors. No algorithm.
 
 mod border;
+mod numbers;
 mod packing;
 mod trie;
 

@@ -2,22 +2,22 @@
 
 use arrow_array::types::{UInt16Type, UInt32Type};
 use laborllm_core::Error;
-use laborllm_core::trie::{self, Label, Labels, Subsets};
+use laborllm_core::trie::{self, Forced, Label, Labels, Subsets};
 use numpy::{
-    IntoPyArray, PyArray1, PyReadonlyArray1, PyReadonlyArray2, PyReadwriteArray2,
+    Element, IntoPyArray, PyArray1, PyReadonlyArray, PyReadonlyArray1, PyReadonlyArray2,
     PyUntypedArrayMethods,
 };
 use pyo3::prelude::*;
 use pyo3_arrow::PyArray;
 
 use crate::border::{self, raised, unsigned};
+use crate::numbers::{matrix, vector, writable};
 
 /// Batches below this size are walked without letting go of the GIL, which would take longer than the walk.
 const FEW: usize = 64;
 
-type States<'py> = PyReadonlyArray1<'py, u32>;
-type Bitmaps<'py> = PyReadonlyArray2<'py, u64>;
-type Which<'py> = PyReadonlyArray1<'py, i64>;
+type Object<'py> = Bound<'py, PyAny>;
+type States<'py> = Bound<'py, PyArray1<u32>>;
 type Ragged<'py> = (
     Bound<'py, PyArray1<i64>>,
     Bound<'py, PyAny>,
@@ -115,35 +115,29 @@ impl TitleTrie {
     fn allowed<'py>(
         &self,
         py: Python<'py>,
-        states: States<'py>,
-        subsets: Option<Bitmaps<'py>>,
-        which: Option<Which<'py>>,
+        states: &Object<'py>,
+        subsets: Option<&Object<'py>>,
+        which: Option<&Object<'py>>,
     ) -> PyResult<Ragged<'py>> {
-        let states = states.as_slice()?;
-        let subsets = self.subsets(subsets.as_ref(), which.as_ref())?;
+        let states = vector(states, "states")?;
+        let sets = Sets::new(subsets, which)?;
         match self.0.labels() {
-            Labels::Narrow(labels) => self.ragged(py, labels, states, subsets),
-            Labels::Wide(labels) => self.ragged(py, labels, states, subsets),
+            Labels::Narrow(labels) => self.ragged(py, labels, states.as_slice()?, &sets),
+            Labels::Wide(labels) => self.ragged(py, labels, states.as_slice()?, &sets),
         }
     }
 
     /// The states that edges lead to.
-    fn advance<'py>(
-        &self,
-        py: Python<'py>,
-        edges: States<'py>,
-    ) -> PyResult<Bound<'py, PyArray1<u32>>> {
+    fn advance<'py>(&self, py: Python<'py>, edges: &Object<'py>) -> PyResult<States<'py>> {
+        let edges = vector(edges, "edges")?;
         let edges = edges.as_slice()?;
         let states = detached(py, edges.len(), || self.0.advance(edges))?;
         Ok(states.into_pyarray(py))
     }
 
     /// The state of each row of tokens, from the root.
-    fn walk<'py>(
-        &self,
-        py: Python<'py>,
-        ids: PyReadonlyArray2<'py, i64>,
-    ) -> PyResult<Bound<'py, PyArray1<u32>>> {
+    fn walk<'py>(&self, py: Python<'py>, ids: &Object<'py>) -> PyResult<States<'py>> {
+        let ids = matrix(ids, "ids")?;
         let (rows, tokens) = (ids.shape()[0], ids.shape()[1]);
         let ids = ids.as_slice()?;
         let states = detached(py, ids.len(), || match tokens {
@@ -157,32 +151,36 @@ impl TitleTrie {
     fn step<'py>(
         &self,
         py: Python<'py>,
-        states: States<'py>,
-        tokens: PyReadonlyArray1<'py, i64>,
-    ) -> PyResult<Bound<'py, PyArray1<u32>>> {
+        states: &Object<'py>,
+        tokens: &Object<'py>,
+    ) -> PyResult<States<'py>> {
+        let (states, tokens) = (vector(states, "states")?, vector(tokens, "tokens")?);
         let (states, tokens) = (states.as_slice()?, tokens.as_slice()?);
         let states = detached(py, states.len(), || self.0.step(states, tokens))?;
         Ok(states.into_pyarray(py))
     }
 
     /// The tokens that must follow each state, and where they lead: row starts, tokens, states.
-    fn forced<'py>(&self, py: Python<'py>, states: States<'py>) -> PyResult<Ragged<'py>> {
+    fn forced<'py>(&self, py: Python<'py>, states: &Object<'py>) -> PyResult<Ragged<'py>> {
+        let states = vector(states, "states")?;
         let states = states.as_slice()?;
-        let forced = detached(py, states.len(), || self.0.forced(states))?;
-        let (indptr, tokens) = (
-            forced.indptr.into_pyarray(py),
-            forced.tokens.into_pyarray(py),
-        );
-        Ok((indptr, tokens.into_any(), forced.states.into_pyarray(py)))
+        let Forced {
+            indptr,
+            tokens,
+            states,
+        } = detached(py, states.len(), || self.0.forced(states))?;
+        let tokens = tokens.into_pyarray(py).into_any();
+        Ok((indptr.into_pyarray(py), tokens, states.into_pyarray(py)))
     }
 
     /// The state so many tokens before each.
     fn rollback<'py>(
         &self,
         py: Python<'py>,
-        states: States<'py>,
+        states: &Object<'py>,
         steps: usize,
-    ) -> PyResult<Bound<'py, PyArray1<u32>>> {
+    ) -> PyResult<States<'py>> {
+        let states = vector(states, "states")?;
         let states = states.as_slice()?;
         let states = detached(py, states.len(), || self.0.rollback(states, steps))?;
         Ok(states.into_pyarray(py))
@@ -192,8 +190,9 @@ impl TitleTrie {
     fn title<'py>(
         &self,
         py: Python<'py>,
-        states: States<'py>,
+        states: &Object<'py>,
     ) -> PyResult<Bound<'py, PyArray1<i64>>> {
+        let states = vector(states, "states")?;
         let states = states.as_slice()?;
         let titles = detached(py, states.len(), || self.0.title_of(states))?;
         Ok(titles.into_pyarray(py))
@@ -204,23 +203,29 @@ impl TitleTrie {
     fn fill_bitmask<'py>(
         &self,
         py: Python<'py>,
-        states: States<'py>,
-        mut bitmask: PyReadwriteArray2<'py, i32>,
-        previous: Option<States<'py>>,
-        subsets: Option<Bitmaps<'py>>,
-        which: Option<Which<'py>>,
+        states: &Object<'py>,
+        bitmask: &Object<'py>,
+        previous: Option<&Object<'py>>,
+        subsets: Option<&Object<'py>>,
+        which: Option<&Object<'py>>,
     ) -> PyResult<()> {
+        let states = vector(states, "states")?;
         let states = states.as_slice()?;
-        let width = bitmask.shape()[1];
-        let words = bitmask.as_slice_mut()?;
+        let previous = previous
+            .map(|previous| vector(previous, "previous"))
+            .transpose()?;
         let previous = previous
             .as_ref()
-            .map(PyReadonlyArray1::as_slice)
+            .map(PyReadonlyArray::as_slice)
             .transpose()?;
-        let subsets = self.subsets(subsets.as_ref(), which.as_ref())?;
+        let sets = Sets::new(subsets, which)?;
+        let sets = sets.of(&self.0)?;
+        let mut bitmask = writable(bitmask, "bitmask")?;
+        let width = bitmask.shape()[1];
+        let words = bitmask.as_slice_mut()?;
         detached(py, states.len(), || {
             self.0
-                .fill_bitmask(states, words, width, previous, subsets.as_ref())
+                .fill_bitmask(states, words, width, previous, sets.as_ref())
         })
     }
 
@@ -228,44 +233,30 @@ impl TitleTrie {
     fn restrict<'py>(
         &self,
         py: Python<'py>,
-        titles: PyReadonlyArray2<'py, bool>,
+        titles: &Object<'py>,
     ) -> PyResult<Bound<'py, PyArray1<u64>>> {
-        let width = titles.shape()[1];
+        let titles = matrix(titles, "titles")?;
+        let width = titles.shape()[1].max(1);
         let titles = titles.as_slice()?;
         let bitmaps = detached(py, FEW, || {
-            let rows = titles
-                .chunks(width.max(1))
-                .map(|titles| self.0.restrict(titles));
-            rows.collect::<Result<Vec<_>, _>>()
+            let sets = titles.chunks(width).map(|titles| self.0.restrict(titles));
+            sets.collect::<Result<Vec<_>, _>>()
         })?;
         Ok(bitmaps.concat().into_pyarray(py))
     }
 }
 
 impl TitleTrie {
-    fn subsets<'a>(
-        &self,
-        bitmaps: Option<&'a Bitmaps<'_>>,
-        which: Option<&'a Which<'_>>,
-    ) -> PyResult<Option<Subsets<'a>>> {
-        let Some(bitmaps) = bitmaps else {
-            return Ok(None);
-        };
-        let which = which.map(PyReadonlyArray1::as_slice).transpose()?;
-        Subsets::new(&self.0, bitmaps.as_slice()?, bitmaps.shape()[1], which)
-            .map(Some)
-            .map_err(raised)
-    }
-
-    fn ragged<'py, L: Label + numpy::Element>(
+    fn ragged<'py, L: Label + Element>(
         &self,
         py: Python<'py>,
         labels: &[L],
         states: &[u32],
-        subsets: Option<Subsets<'_>>,
+        sets: &Sets<'py>,
     ) -> PyResult<Ragged<'py>> {
+        let sets = sets.of(&self.0)?;
         let allowed = detached(py, states.len(), || {
-            self.0.allowed(labels, states, subsets.as_ref())
+            self.0.allowed(labels, states, sets.as_ref())
         })?;
         let tokens = allowed.tokens.into_pyarray(py).into_any();
         Ok((
@@ -273,6 +264,36 @@ impl TitleTrie {
             tokens,
             allowed.edges.into_pyarray(py),
         ))
+    }
+}
+
+/// The arrays behind [`Subsets`].
+struct Sets<'py> {
+    bitmaps: Option<PyReadonlyArray2<'py, u64>>,
+    which: Option<PyReadonlyArray1<'py, i64>>,
+}
+
+impl<'py> Sets<'py> {
+    fn new(subsets: Option<&Object<'py>>, which: Option<&Object<'py>>) -> PyResult<Self> {
+        Ok(Self {
+            bitmaps: subsets
+                .map(|subsets| matrix(subsets, "subsets"))
+                .transpose()?,
+            which: which.map(|which| vector(which, "which")).transpose()?,
+        })
+    }
+
+    fn of(&self, trie: &trie::TitleTrie) -> PyResult<Option<Subsets<'_>>> {
+        let Some(bitmaps) = &self.bitmaps else {
+            return Ok(None);
+        };
+        let which = self
+            .which
+            .as_ref()
+            .map(PyReadonlyArray::as_slice)
+            .transpose()?;
+        let subsets = Subsets::new(trie, bitmaps.as_slice()?, bitmaps.shape()[1], which);
+        subsets.map(Some).map_err(raised)
     }
 }
 
