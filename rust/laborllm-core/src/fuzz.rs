@@ -11,6 +11,7 @@ mod fragments;
 mod import;
 mod layouts;
 mod panels;
+mod tries;
 mod twin;
 
 use crate::Error;
@@ -18,6 +19,7 @@ use crate::Error;
 pub use fragments::fragments;
 pub use import::import;
 pub use panels::panels;
+pub use tries::tries;
 
 /// An error that a user can read.
 fn one_line(error: &Error) {

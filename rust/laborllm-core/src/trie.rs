@@ -3,8 +3,11 @@
 mod build;
 mod check;
 mod import;
+mod sort;
 mod steps;
 mod subsets;
+#[cfg(test)]
+mod tests;
 
 use arrow_buffer::{ArrowNativeType, ScalarBuffer};
 
@@ -252,6 +255,13 @@ fn ones(mut bits: u64) -> impl Iterator<Item = u32> {
         bits &= bits.wrapping_sub(1);
         bit
     })
+}
+
+/// Take so many elements off the front.
+fn cut<'a, T>(rest: &mut &'a mut [T], many: usize) -> &'a mut [T] {
+    let (front, behind) = std::mem::take(rest).split_at_mut(many);
+    *rest = behind;
+    front
 }
 
 /// Which nodes have no edges, as bits, and how many of them stand before each block.

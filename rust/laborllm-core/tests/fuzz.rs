@@ -7,7 +7,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use laborllm_core::fuzz::{fragments, import, panels};
+use laborllm_core::fuzz::{fragments, import, panels, tries};
 
 type Body = fn(&[u8]);
 
@@ -24,6 +24,11 @@ fn panels_and_streams_in_any_layout_are_what_a_slow_twin_makes_of_them() {
 #[test]
 fn malformed_arrays_are_refused_or_read_with_care() {
     hold("import", import);
+}
+
+#[test]
+fn tries_of_any_units_and_arrays_are_walked_without_leaving_them() {
+    hold("tries", tries);
 }
 
 fn hold(name: &str, body: Body) {

@@ -58,9 +58,8 @@ fn tokens(values: &ArrayRef, offsets: &[i64]) -> Result<ScalarBuffer<u32>> {
         let row = offsets.partition_point(|&offset| offset as usize <= at) - 1;
         Error::TokenRange { row, token }
     };
-    if let Some(at) = (start..stop)
-        .find(|&at| values.is_null(at))
-        .filter(|_| values.null_count() > 0)
+    if values.null_count() > 0
+        && let Some(at) = (start..stop).find(|&at| values.is_null(at))
     {
         return Err(no_token(at, "a null".to_owned()));
     }
