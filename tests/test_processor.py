@@ -146,6 +146,15 @@ def test_scores_of_any_type_and_layout_are_masked_and_none_is_changed(make, dtyp
 
 
 @pytest.mark.parametrize("make", WHERE, ids=["host", "device"])
+def test_in_place_the_scores_given_are_those_that_come_back(make):
+    ids, scores = torch.tensor([[5], [6]]), torch.randn(2, VOCABULARY)
+    expected = TitleLogitsProcessor(make(UNITS), prompt_length=1, stop=STOP)(ids, scores)
+    masked = TitleLogitsProcessor(make(UNITS), prompt_length=1, stop=STOP, in_place=True)(ids, scores)
+    assert masked is scores
+    assert torch.equal(masked, expected)
+
+
+@pytest.mark.parametrize("make", WHERE, ids=["host", "device"])
 def test_logits_that_do_not_hold_the_titles_are_refused(make):
     process = TitleLogitsProcessor(make([[2, 30], [4, 3]]), prompt_length=1, stop=STOP)
     with pytest.raises(TrieError, match="30 wide and the trie holds token 30; build the trie with the tokenizer"):

@@ -97,7 +97,7 @@ def decode(
             title; one as wide as there are titles cannot.
         samples: If positive, this many draws per history from the `masked` law, which is not P(title): masking
             renormalises at every token.
-        seed: Of the draws, which also depend on `max_tokens`; nothing else does.
+        seed: Of the draws, which also depend on what is drawn together: the panel, `samples` and `max_tokens`.
         max_tokens: Padded tokens in one call of the model, unless a single sequence is longer.
 
     Yields:
@@ -126,13 +126,19 @@ def _prompts(scorer: TitleScorer, panel: Panel) -> tuple[np.ndarray, list[np.nda
     return np.array(rows, np.int64), prompts
 
 
+def _stop(scorer: TitleScorer) -> int:
+    """The model's end of text; where its vocabulary holds none, a token that ends a title and is inside of none."""
+    config = scorer.model.config
+    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    known = [end for end in ends if end is not None and end < config.vocab_size]
+    return known[0] if known else scorer.units.ids[0][-1]
+
+
 class _Decoder:
     """Batches of prompts through `generate()`, and the titles that come out."""
 
     def __init__(self, scorer: TitleScorer, *, beams: int, samples: int, max_tokens: int) -> None:
-        stop = scorer.model.config.eos_token_id
-        stop = stop[0] if isinstance(stop, list) else stop
-        self.stop: int = scorer.units.ids[0][-1] if stop is None else stop
+        self.stop = _stop(scorer)
         self.model: Any = scorer.model
         self.units = scorer.units
         on_host = scorer.model.device.type == "cpu"
@@ -181,16 +187,14 @@ class _Decoder:
             **self.options,
         )
         configured, self.model.generation_config = self.model.generation_config, GenerationConfig()
+        process = TitleLogitsProcessor(self.trie, prompt_length=width, stop=self.stop, in_place=True)
         try:
             output = self.model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                generation_config=config,
-                logits_processor=[TitleLogitsProcessor(self.trie, prompt_length=width, stop=self.stop)],
+                input_ids=ids, attention_mask=mask, generation_config=config, logits_processor=[process]
             )
         finally:
             self.model.generation_config = configured
-        states = self.units.trie.walk(np.ascontiguousarray(output[:, width:].numpy(force=True)))
+        states = self.units.trie.walk(output[:, width:].numpy(force=True))
         titles: np.ndarray = self.units.trie.title(states)
         if (titles < 0).any():
             raise TrieError("a sequence is no title; this is a defect, please report it")

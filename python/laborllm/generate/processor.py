@@ -31,6 +31,8 @@ class TitleLogitsProcessor(LogitsProcessor):
         prompt_length: Columns before the first token of a title, the padding on the left included; 0 where the prompt
             was given as embeddings.
         stop: The token that ends a sequence, `eos_token_id` and best `pad_token_id` too.
+        in_place: Overwrite the scores that are given: no new tensor, which takes most of the time. Not for
+            `generate(output_logits=True)`, which gives the same tensor out as the logits.
 
     >>> process = TitleLogitsProcessor(TitleTrie([[5, 6, 1], [5, 1]]), prompt_length=2, stop=0)
     >>> process(torch.tensor([[3, 3, 5], [0, 3, 7]]), torch.zeros(2, 8)).isfinite().nonzero().tolist()
@@ -39,17 +41,18 @@ class TitleLogitsProcessor(LogitsProcessor):
 
     supports_continuous_batching = False
 
-    def __init__(self, trie: TitleTrie | DeviceTrie, *, prompt_length: int, stop: int) -> None:
+    def __init__(self, trie: TitleTrie | DeviceTrie, *, prompt_length: int, stop: int, in_place: bool = False) -> None:
         self.trie = trie
         self.prompt_length = prompt_length
         self.stop = stop
+        self.in_place = in_place
 
     def __call__(self, input_ids: torch.LongTensor, scores: torch.Tensor) -> torch.Tensor:
         """Mask one step's scores.
 
         Args:
             input_ids: The prompts and what was decoded so far, (B, prompt_length + T).
-            scores: (B, V), V at least the trie's vocabulary; not changed.
+            scores: (B, V), V at least the trie's vocabulary.
 
         Returns:
             (B, V): the scores of allowed tokens, -inf elsewhere; at least one token a row is allowed.
@@ -68,11 +71,12 @@ class TitleLogitsProcessor(LogitsProcessor):
         if isinstance(self.trie, TitleTrie) and scores.device.type != "cpu":
             self.trie = DeviceTrie(self.trie, scores.device)
         if isinstance(self.trie, DeviceTrie):
-            return self.trie.masked(scores, self.trie.states(ids), depth=ids.shape[1], stop=self.stop)
-        states = self.trie.walk(np.ascontiguousarray(ids.numpy()))
-        allowed = allowed_entries(self.trie, states, stop=self.stop)
-        masked = torch.full_like(scores, -torch.inf)
-        masked[allowed] = scores[allowed]
+            states = self.trie.states(ids)
+            return self.trie.masked(scores, states, depth=ids.shape[1], stop=self.stop, in_place=self.in_place)
+        allowed = allowed_entries(self.trie, self.trie.walk(ids.numpy()), stop=self.stop)
+        kept = scores[allowed]
+        masked = scores.fill_(-torch.inf) if self.in_place else torch.full_like(scores, -torch.inf)
+        masked[allowed] = kept
         return masked
 
 

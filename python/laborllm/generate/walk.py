@@ -111,21 +111,26 @@ class DeviceTrie:
         tokens = self._keys[edges] - states[:, None] * self._stride - 1
         return torch.where(count[:, None] > 0, tokens, 0), column < count[:, None]
 
-    def masked(self, scores: torch.Tensor, states: torch.Tensor, *, depth: int, stop: int) -> torch.Tensor:
+    def masked(
+        self, scores: torch.Tensor, states: torch.Tensor, *, depth: int, stop: int, in_place: bool = False
+    ) -> torch.Tensor:
         """Keep the scores of allowed tokens, and -inf elsewhere: one full write and a small scatter.
 
         Args:
-            scores: (B, V), V at least the trie's vocabulary and above `stop`; it is not changed.
+            scores: (B, V), V at least the trie's vocabulary and above `stop`.
             states: int64 (B,).
             depth: As in `candidates`.
             stop: The one token that is allowed after a title's last token, and in `nowhere`.
+            in_place: Overwrite `scores`.
 
         Returns:
             (B, V), of the type of `scores`.
         """
         tokens, valid = self.candidates(states, depth)
         tokens = torch.where(valid[:, :1], tokens, stop)
-        return torch.full_like(scores, -torch.inf).scatter(1, tokens, scores.gather(1, tokens))
+        kept = scores.gather(1, tokens)
+        masked = scores.fill_(-torch.inf) if in_place else torch.full_like(scores, -torch.inf)
+        return masked.scatter_(1, tokens, kept)
 
 
 def _widths(first: np.ndarray) -> tuple[int, ...]:
