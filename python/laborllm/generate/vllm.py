@@ -1,6 +1,7 @@
 """The title trie for vLLM, by the batch interface of its `vllm.v1.sample.logits_processor`.
 
-vLLM is not needed by anything else and need not be installed; its interface is still changing.
+vLLM is not needed by anything else and need not be installed. Its interface is still changing: the V2 model runner has
+one of its own and refuses this one when it loads it; where it is the default, set VLLM_USE_V2_MODEL_RUNNER=0.
 """
 
 from __future__ import annotations
