@@ -52,7 +52,7 @@ TABLE = """
 = the title is in the prompt of the scorer | score/scorer.py | test_score whole_law_equals
 - [ids[:start] for start in starts]
 + [ids[: start + 1] for start in starts]
-= the title is in the prompt of the decoder | generate.py | test_generate every_decoded
+= the title is in the prompt of the decoder | generate/decode.py | test_generate every_decoded
 - [: tokens.starts[tokens.rows[text] + row - windows.first[text]]]
 + [: tokens.starts[tokens.rows[text] + row - windows.first[text]] + 1]
 = the title may be shown before the title | rust:template.rs | test_resume text_that_is_no_template
@@ -175,9 +175,24 @@ TABLE = """
 = the beginning of a text stands twice | tokens.py | test_tokens bos_stands_once
 - yield _Encoded(encoding.ids[:keep], ends)
 + yield _Encoded([encoding.ids[0], *encoding.ids[:keep]], np.concatenate([[0], ends]))
-= a title may stop before its end | generate.py | test_generate samples_follow
-- return (trie.allowed(state) if state is not None else []) or [stop]
-+ return [*(trie.allowed(state) if state is not None else []), stop]
+= a title may stop before its end | generate/processor.py | test_processor every_step
+- ended = np.flatnonzero(counts == 0)
++ ended = np.flatnonzero(counts <= 1)
+= a title may stop before its end for a prefix function | generate/processor.py | test_processor behind_padded
+- return tokens.tolist() or [stop]
++ return [*tokens.tolist(), stop]
+= a finished title leaves the trie on a device | generate/walk.py | test_device_trie states_and_candidates
+- stays = torch.where(inner, self.nowhere, states)
++ stays = torch.full_like(states, self.nowhere)
+= a token beyond the vocabulary is one of the next node on a device | generate/walk.py | test_device_trie states_and_c
+- tokens.clamp(-1, self.vocabulary) + 1
++ tokens + 1
+= the padding of a prompt is seen by the model | generate/decode.py | test_generate together
+- mask[row, ids.shape[1] - len(prompt) :] = 1
++ mask[row] = 1
+= requests that change places keep their titles | generate/vllm.py | test_vllm changing_batch
+- if replaced is not None and direction.name == "SWAP":
++ if replaced is not None and direction.name == "BOTH":
 = an output is overwritten silently | files.py | test_files exists_is_refused
 - if target.exists() and not overwrite:
 + if overwrite is None:

@@ -48,6 +48,38 @@ def test_every_decoded_title_is_on_the_list_with_its_log_probabilities(encoder, 
         assert decoded.log_p == pytest.approx(float(law.log_p_all[worker, title]), abs=1e-4)
 
 
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mistral, window 8"])
+@pytest.mark.parametrize("options", [{}, {"beams": 3}])
+def test_prompts_decoded_together_give_the_titles_of_each_alone(family, options):
+    scorer, panel = make(family=family, workers=9)
+    ahead = next_rows(panel)
+    together, apart = (list(decode(scorer, ahead, **options, max_tokens=most)) for most in (2**15, 1))
+    lengths = {len(tokens) for tokens in panel_prompts(scorer, ahead)}
+    assert len(lengths) > 3
+    assert [(d.worker_id, d.year, d.title) for d in together] == [(d.worker_id, d.year, d.title) for d in apart]
+    assert [d.worker_id for d in together] == panel.column("worker_id").take(panel.starts[:-1]).to_pylist()
+    for law in ("log_p", "log_p_masked"):
+        np.testing.assert_allclose([getattr(d, law) for d in together], [getattr(d, law) for d in apart], atol=1e-9)
+
+
+def panel_prompts(scorer, ahead):
+    _, tokens = scorer.texts(ahead)
+    return [tokens.text(text)[: tokens.starts[tokens.rows[text + 1] - 1]] for text in range(len(tokens))]
+
+
+def test_draws_keep_the_order_of_histories_whatever_fits_into_a_call():
+    scorer, panel = make(workers=5, dtype=torch.float32)
+    ahead = next_rows(panel)
+    workers = panel.column("worker_id").take(panel.starts[:-1]).to_pylist()
+    law = scorer.score(ahead, titles="all", law="masked", keep_law=True).log_p_all
+    for most in (1, 500, 2**15):
+        found = list(decode(scorer, ahead, samples=7, max_tokens=most))
+        assert [decoded.worker_id for decoded in found] == [worker for worker in workers for _ in range(7)]
+        for at, decoded in enumerate(found):
+            expected = float(law[at // 7, HARD_TITLES.index(decoded.title)])
+            assert decoded.log_p_masked == pytest.approx(expected, abs=1e-4)
+
+
 def test_samples_follow_the_masked_law():
     scorer, panel = make(workers=1, dtype=torch.float32)
     ahead = next_rows(panel)

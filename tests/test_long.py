@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import pytest
 
 pytest.importorskip("torch")
@@ -12,12 +16,14 @@ from benches.bench_markov_world import compare
 from benches.bench_resumes import make_rows
 from laborllm.encoder import PanelEncoder
 from laborllm.fragments import without_tail
+from laborllm.occupations import Occupations
 from laborllm.panel import Panel
 from laborllm.resume import Template, render, render_plain
 from laborllm.synth import MarkovWorld
 from laborllm.tokens import encode
 from tests.families import FAMILIES, family
 from tests.panels import real_panel
+from tests.samples import survey
 
 
 def test_tuned_counts_and_a_tiny_model_from_scratch_come_near_the_optimum_of_a_markov_world():
@@ -62,3 +68,22 @@ def test_every_real_career_has_the_same_ids_both_ways(name, survey):
     found = encoder(panel)
     for field, values in vars(expected).items():
         np.testing.assert_array_equal(getattr(found, field), values)
+
+
+def test_a_model_of_real_careers_writes_titles_and_nothing_else(tmp_path, run):
+    folder = survey("nlsy97")
+    rows = pq.read_table(folder / "careers.parquet")
+    workers = pc.unique(rows["worker_id"]).slice(0, 400)
+    pq.write_table(rows.filter(pc.is_in(rows["worker_id"], workers)), tmp_path / "panel.parquet")
+    pq.write_table(rows.filter(pc.is_in(rows["worker_id"], workers.slice(0, 60))), tmp_path / "few.parquet")
+    common = ("--occupations", folder / "occupations.csv", "--dataset", "NLSY97")
+    assert run("base", tmp_path / "panel.parquet", *common, "-o", tmp_path / "base")[0] == 0
+    options = ("--base", tmp_path / "base", "--epochs", 1, "-o", tmp_path / "model")
+    assert run("train", tmp_path / "panel.parquet", *common, *options)[0] == 0
+    titles = set(Occupations.read(folder / "occupations.csv").titles)
+    for way, each in (((), 1), (("--beams", 4), 1), (("--samples", 5), 5)):
+        code, out, err = run("generate", tmp_path / "model", "--history", tmp_path / "few.parquet", *way)
+        assert code == 0, err
+        decoded = [json.loads(line) for line in out.splitlines()]
+        assert len(decoded) == 60 * each
+        assert {line["title"] for line in decoded} <= titles

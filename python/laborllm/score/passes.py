@@ -35,7 +35,7 @@ class Passes:
         self.lengths = np.array([len(unit) for unit in units.ids], np.int64)
         self.begins = np.cumsum(self.lengths) - self.lengths
         self.tokens = np.array([token for unit in units.ids for token in unit], np.int64)
-        self.nodes = np.array([node for unit in units.ids for node in _nodes(units, unit)], np.int64)
+        self.nodes = self._nodes(units)
 
     def ragged(self, titles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The tokens of the named titles: position in `titles`, depth, and place in `tokens`, one entry per token."""
@@ -54,7 +54,7 @@ class Passes:
             Positions in `texts.states`, and the laws there.
         """
         ends = texts.stops[texts.rows[1:] - 1].astype(np.int64)
-        for batch in _batches(ends, self.max_tokens):
+        for batch in batches(ends, self.max_tokens):
             width = int(ends[batch].max()) - 1
             ids = np.zeros((len(batch), width), np.int64)
             for b, text in enumerate(batch):
@@ -79,7 +79,7 @@ class Passes:
         for prompt, wanted in zip(prompts, titles, strict=True):
             length = len(prompt)
             raw, masked = np.empty((2, len(wanted)))
-            for batch in _batches(self.lengths[wanted], self.max_tokens, overhead=length):
+            for batch in batches(self.lengths[wanted], self.max_tokens, overhead=length):
                 past = DynamicCache(ddp_cache_data=[_shared(layer, length, len(batch)) for layer in layers])
                 raw[batch], masked[batch] = self._suffixes(past, output.logits[0, length - 1], wanted[batch])
             yield raw, masked
@@ -90,7 +90,7 @@ class Passes:
         for prompt, wanted in zip(prompts, titles, strict=True):
             raw, masked = np.empty((2, len(wanted)))
             lengths = self.lengths[wanted] - 1 + len(prompt)
-            for batch in _batches(lengths, self.max_tokens):
+            for batch in batches(lengths, self.max_tokens):
                 which, depth, place = self.ragged(wanted[batch])
                 width = int(lengths[batch].max())
                 ids = np.zeros((len(batch), width), np.int64)
@@ -123,15 +123,19 @@ class Passes:
         masked = (chosen - self.masks.log_normalizer(logits, self._tensor(self.nodes[place]))).double().cpu().numpy()
         return np.bincount(which, raw, count), np.bincount(which, masked, count)
 
+    def _nodes(self, units: TitleUnits) -> np.ndarray:
+        """The trie node in which each of `tokens` is chosen, int64."""
+        nodes = np.zeros(len(self.tokens), np.int64)
+        states = np.zeros(len(self.lengths), np.uint32)
+        for depth in range(units.longest):
+            inside = np.flatnonzero(self.lengths > depth)
+            places = self.begins[inside] + depth
+            nodes[places] = states[inside]
+            states[inside] = units.trie.step(states[inside], self.tokens[places])
+        return nodes
+
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.model.device)
-
-
-def _nodes(units: TitleUnits, unit: tuple[int, ...]) -> Iterator[int]:
-    state = 0
-    for token in unit:
-        yield state
-        state = units.trie.advance(state, token) or 0
 
 
 def _shared(layer: tuple[torch.Tensor, torch.Tensor], length: int, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -140,7 +144,7 @@ def _shared(layer: tuple[torch.Tensor, torch.Tensor], length: int, rows: int) ->
     return keys, values
 
 
-def _batches(lengths: np.ndarray, max_tokens: int, *, overhead: int = 0) -> Iterator[np.ndarray]:
+def batches(lengths: np.ndarray, max_tokens: int, *, overhead: int = 0) -> Iterator[np.ndarray]:
     """Positions sorted by length, in batches whose padded size stays within `max_tokens` (or of one)."""
     order = np.argsort(lengths, kind="stable")
     begin = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -173,10 +173,25 @@ class TitleScorer:
                 step(int(panel.targets[at].sum()))
         return raw, masked
 
-    def log_p_behind(self, prompt: np.ndarray, titles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log P of the named titles (indices) behind one prompt (token ids): `raw` and `masked`, (titles,) each."""
-        ((raw, masked),) = self._behind_prompts([prompt], [titles])
-        return raw, masked
+    def log_p_behind(self, prompts: Sequence[np.ndarray], titles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Log P of one title behind each prompt; what stands there twice is computed once.
+
+        Args:
+            prompts: Token ids of each prompt.
+            titles: Indices of the titles, (prompts,).
+
+        Returns:
+            The `raw` and the `masked` log-probabilities, float64 (prompts,) each.
+        """
+        pairs = [(prompt.tobytes(), title) for prompt, title in zip(prompts, titles.tolist(), strict=True)]
+        place = {pair: at for at, pair in enumerate(dict.fromkeys(pairs))}
+        which = np.array([place[pair] for pair in pairs], np.int64)
+        _, once = np.unique(which, return_index=True)
+        raw, masked = np.empty((2, len(once)))
+        texts = Tokens.of_units([prompts[at] for at in once], titles[once], self.units)
+        for where, (raw_here, masked_here) in self._passes.observed(texts):
+            raw[where], masked[where] = raw_here, masked_here
+        return raw[which], masked[which]
 
     def _observed(
         self, panel: Panel, windows: Windows, tokens: Tokens, rows: _Rows, *, step: Callable[[int], None]

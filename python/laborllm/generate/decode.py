@@ -1,0 +1,217 @@
+"""The next occupation of a history as text that is always on the list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from transformers import GenerationConfig
+
+from laborllm.errors import PanelError, TrieError
+from laborllm.generate.processor import TitleLogitsProcessor
+from laborllm.generate.walk import DeviceTrie
+from laborllm.panel import Panel
+from laborllm.score import TitleScorer, batches
+from laborllm.trie import TitleTrie
+
+MOST_TOKENS = 2**15
+"""Padded tokens of one call of the model, those to be decoded included."""
+READ_AHEAD = 1_024
+"""Prompts among which those of similar length are decoded together."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """One title decoded behind one history.
+
+    Attributes:
+        dataset, worker_id: The worker.
+        year: The year that the title is for.
+        title: The title, always one of the J.
+        log_p: Its log-probability under the `raw` law.
+        log_p_masked: Its log-probability under the `masked` law, from which samples are drawn.
+    """
+
+    dataset: str
+    worker_id: int | str
+    year: int
+    title: str
+    log_p: float
+    log_p_masked: float
+
+
+def next_rows(panel: Panel, *, year: int | None = None, education: str | None = None) -> Panel:
+    """Append to each worker the row to be predicted, and make these rows the only targets.
+
+    The new row repeats the worker's last row but for the year (by default the last plus one) and the education (by
+    default the last); its occupation is a placeholder that no prompt shows.
+
+    Raises:
+        PanelError: `year` is not after a worker's last row, or the panel has no column `education`.
+    """
+    table = panel.table.cast(pa.schema([_decoded_field(field) for field in panel.table.schema]))
+    last = table.take(pa.array(panel.starts[1:] - 1))
+    years = panel.years()[panel.starts[1:] - 1]
+    if year is not None and (years >= year).any():
+        worker = last["worker_id"][int(np.argmax(years >= year))]
+        raise PanelError(f"worker {worker} has a row in {year} or later; pass a --year after every worker's last row")
+    if education is not None and "education" not in last.column_names:
+        raise PanelError("the panel has no column education to set; leave out --education")
+    following = years + 1 if year is None else np.full_like(years, year)
+    last = _replaced(last, "year", pa.array(following, pa.int32()))
+    if education is not None:
+        last = _replaced(last, "education", pa.array([education] * len(last), pa.large_string()))
+    extended = Panel.from_arrow(pa.concat_tables([table, last]), occupations=panel.occupations)
+    targets = np.zeros(extended.num_rows, bool)
+    targets[extended.starts[1:] - 1] = True
+    return extended.with_targets(targets)
+
+
+def _decoded_field(field: pa.Field) -> pa.Field:
+    return field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+
+
+def _replaced(table: pa.Table, name: str, values: pa.Array) -> pa.Table:
+    return table.set_column(table.column_names.index(name), table.schema.field(name), values)
+
+
+def decode(
+    scorer: TitleScorer,
+    panel: Panel,
+    *,
+    beams: int = 1,
+    samples: int = 0,
+    seed: int = 0,
+    max_tokens: int = MOST_TOKENS,
+) -> Iterator[Decoded]:
+    """Decode titles for the target rows of a panel (see `next_rows`), prompts of similar length together.
+
+    Args:
+        scorer: The model, its tokenizer and the titles.
+        panel: Its target rows are predicted.
+        beams: Width of beam search under the `masked` law; 1 is greedy. A narrow beam can miss its most probable
+            title; one as wide as there are titles cannot.
+        samples: If positive, this many draws per history from the `masked` law, which is not P(title): masking
+            renormalises at every token.
+        seed: Of the draws, which also depend on what is drawn together: the panel, `samples` and `max_tokens`.
+        max_tokens: Padded tokens in one call of the model, unless a single sequence is longer.
+
+    Yields:
+        One title per history, or `samples` of them, in the order of the target rows.
+    """
+    torch.manual_seed(seed)
+    rows, prompts = _prompts(scorer, panel)
+    decoder = _Decoder(scorer, beams=beams, samples=samples, max_tokens=max_tokens)
+    for begin in range(0, len(rows), READ_AHEAD):
+        part = slice(begin, begin + READ_AHEAD)
+        titles = decoder.titles(prompts[part])  # (prompts, titles each)
+        row = np.repeat(rows[part], titles.shape[1])
+        behind = [prompt for prompt in prompts[part] for _ in range(titles.shape[1])]
+        yield from _decoded(scorer, panel, row, behind, titles.reshape(-1))
+
+
+def _prompts(scorer: TitleScorer, panel: Panel) -> tuple[np.ndarray, list[np.ndarray]]:
+    """The target rows of a panel, (N,), and the ids of the prompt of each."""
+    windows, tokens = scorer.texts(panel)
+    rows, prompts = [], []
+    for text in range(len(windows)):
+        for row in range(int(windows.fresh[text]), int(windows.stop[text])):
+            if panel.targets[row]:
+                rows.append(row)
+                prompts.append(tokens.text(text)[: tokens.starts[tokens.rows[text] + row - windows.first[text]]])
+    return np.array(rows, np.int64), prompts
+
+
+def _stop(scorer: TitleScorer) -> int:
+    """The model's end of text; where its vocabulary holds none, a token that ends a title and is inside of none."""
+    config = scorer.model.config
+    ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    known = [end for end in ends if end is not None and end < config.vocab_size]
+    return known[0] if known else scorer.units.ids[0][-1]
+
+
+class _Decoder:
+    """Batches of prompts through `generate()`, and the titles that come out."""
+
+    def __init__(self, scorer: TitleScorer, *, beams: int, samples: int, max_tokens: int) -> None:
+        self.stop = _stop(scorer)
+        self.model: Any = scorer.model
+        self.units = scorer.units
+        on_host = scorer.model.device.type == "cpu"
+        self.trie: TitleTrie | DeviceTrie = (
+            self.units.trie if on_host else DeviceTrie(self.units.trie, self.model.device)
+        )
+        self.beams, self.samples, self.max_tokens = beams, samples, max_tokens
+        search = {"num_beams": beams, "length_penalty": 0.0} if beams > 1 else {}
+        self.options: dict[str, Any] = {"do_sample": True, "top_k": 0} if samples else search
+
+    def titles(self, prompts: list[np.ndarray]) -> np.ndarray:
+        """One title behind each prompt, or the draws, int64 (prompts, titles each)."""
+        lengths = np.array([len(prompt) for prompt in prompts]) + self.units.longest
+        each = max(1, self.samples)
+        at_once = min(each, max(1, self.max_tokens // int(lengths.max())))
+        found = np.empty((len(prompts), each), np.int64)
+        for batch in batches(lengths, self.max_tokens // (at_once if self.samples else self.beams)):
+            ids, mask = self._padded([prompts[at] for at in batch])
+            for begin in range(0, each, at_once):
+                count = min(at_once, each - begin)
+                found[batch, begin : begin + count] = self._call(ids, mask, count).reshape(-1, count)
+        return found
+
+    def _padded(self, prompts: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Ids and attention mask, int64 (B, T), prompts at the right."""
+        ids = np.full((len(prompts), max(map(len, prompts))), self.stop, np.int64)
+        mask = np.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, ids.shape[1] - len(prompt) :] = prompt
+            mask[row, ids.shape[1] - len(prompt) :] = 1
+        return torch.from_numpy(ids).to(self.model.device), torch.from_numpy(mask).to(self.model.device)
+
+    @torch.inference_mode()
+    def _call(self, ids: torch.Tensor, mask: torch.Tensor, count: int) -> np.ndarray:
+        """Generate `count` titles behind each prompt, int64 (B * count,).
+
+        What the base's own configuration adds is left out: a penalty there would change the law.
+        """
+        width = ids.shape[1]
+        config = GenerationConfig(
+            max_new_tokens=self.units.longest,
+            renormalize_logits=True,
+            pad_token_id=self.stop,
+            eos_token_id=self.stop,
+            num_return_sequences=count,
+            **self.options,
+        )
+        configured, self.model.generation_config = self.model.generation_config, GenerationConfig()
+        process = TitleLogitsProcessor(self.trie, prompt_length=width, stop=self.stop, in_place=True)
+        try:
+            output = self.model.generate(
+                input_ids=ids, attention_mask=mask, generation_config=config, logits_processor=[process]
+            )
+        finally:
+            self.model.generation_config = configured
+        states = self.units.trie.walk(output[:, width:].numpy(force=True))
+        titles: np.ndarray = self.units.trie.title(states)
+        if (titles < 0).any():
+            raise TrieError("a sequence is no title; this is a defect, please report it")
+        return titles
+
+
+def _decoded(
+    scorer: TitleScorer, panel: Panel, rows: np.ndarray, prompts: list[np.ndarray], titles: np.ndarray
+) -> Iterator[Decoded]:
+    raw, masked = scorer.log_p_behind(prompts, titles)
+    datasets, workers, years = panel.column("dataset"), panel.column("worker_id"), panel.years()
+    for at, (row, title) in enumerate(zip(rows.tolist(), titles.tolist(), strict=True)):
+        yield Decoded(
+            dataset=datasets[row].as_py(),
+            worker_id=workers[row].as_py(),
+            year=int(years[row]),
+            title=scorer.occupations.titles[title],
+            log_p=float(raw[at]),
+            log_p_masked=float(masked[at]),
+        )
