@@ -95,9 +95,10 @@ def drawn(name: str, family: str, *, size: int, batches: int = IN_TURN) -> list[
 
 
 def step(name: str, family: str, *, size: int, rounds: int, engines: Sequence[str]) -> Record:
-    """The allowed tokens of a batch, sparse; engines for grammars give bit masks."""
+    """The allowed tokens of a batch, sparse, torch on one thread; engines for grammars give bit masks."""
     import torch
 
+    torch.set_num_threads(1)
     titles, csr = title_set(name, family), reference(name, family)
     trie, batches = TitleTrie(titles.arrow), drawn(name, family, size=size)
     states = [batch.states for batch in batches]

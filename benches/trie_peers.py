@@ -168,13 +168,16 @@ def ragged_numpy(first: np.ndarray, labels: np.ndarray) -> Callable[[np.ndarray]
 
 
 def padded_torch(first: np.ndarray, labels: np.ndarray) -> Callable[[Any], tuple[Any, ...]]:
-    """Padded tokens, their mask and edges for a tensor of states, and the root's list once for all that stand there."""
+    """Padded tokens, their mask and edges for a tensor of states, and the root's list once for all that stand there.
+
+    `index_select` on the flat edges: `take` and indexing are slower, and with two threads wait for a busy core.
+    """
     import torch
 
     starts, tokens = torch.from_numpy(first.astype(np.int64)), torch.from_numpy(labels.astype(np.int64))
     root = tokens[: int(first[1])]
     ramp = torch.arange(int(np.diff(first[1:].astype(np.int64)).max()))
-    last = len(labels) - 1
+    tokens = torch.cat([tokens, torch.zeros_like(ramp)])  # the last nodes' padding
 
     def step(states: Any) -> tuple[Any, ...]:
         inner = torch.nonzero(states).squeeze(1)
@@ -184,7 +187,7 @@ def padded_torch(first: np.ndarray, labels: np.ndarray) -> Callable[[Any], tuple
         columns = ramp[: int(count.max())] if len(at) else ramp[:0]
         edges = start[:, None] + columns
         mask = columns < count[:, None]
-        return inner, torch.take(tokens, edges.clamp_(max=last)), mask, edges, root
+        return inner, tokens.index_select(0, edges.view(-1)).view(edges.shape), mask, edges, root
 
     return step
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,7 @@ def processor(name: str, family: str, *, rows: int, rounds: int) -> list[Record]
 
     from laborllm.generate import TitleLogitsProcessor
 
+    torch.set_num_threads(os.cpu_count() or 1)
     titles = title_set(name, family)
     stop = Tokenizer.from_file(str(tokenizer_path(family))).token_to_id(ENDS[family])
     trie, root = TitleTrie(titles.arrow), build_dict(titles.lists)
