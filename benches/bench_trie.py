@@ -34,6 +34,8 @@ SETS = {"occ1990dd": 330, "ESCO": 3_003, "10000": 10_000, "O*NET alternate": 42_
     "1000000": 1_000_000
 }
 STEPPED = ("occ1990dd", "10000", "100000", "1000000")
+FACTS = ("titles", "nodes", "tokens", "longest", "allowed", "file_mb", "megabytes", "bytes_a_node_without_4_a_title")
+FACTS += ("dict_bytes_a_node", "tokenizer_s", "build_s", "build_over_laborllm")
 BY_GRAMMAR = ("occ1990dd", "ESCO", "10000", "100000")
 PACKAGES = ("laborllm", "numpy", "torch", "transformers", "pyarrow", "llguidance", "xgrammar", "outlines-core")
 
@@ -108,7 +110,7 @@ def memory(family: str, options: argparse.Namespace, _engines: Engines) -> Table
     """Bytes, and loading."""
     from trie_uses import loading, memory
 
-    for name in options.stepped:
+    for name in options.stepped[1:]:  # a process that grows by kilobytes says nothing
         yield memory(name, family)
     yield loading(options.stepped[-1], family, rounds=options.rounds)
 
@@ -138,21 +140,28 @@ CASES = {case.__name__: case for case in (build, step, bitmask, processor, memor
 def show(record: dict[str, Any]) -> None:
     """Print one table."""
     print(f"\n{record['title']}")
-    for key in ("titles", "nodes", "tokens", "longest", "allowed", "file_mb", "megabytes", "failed"):
-        if key in record:
-            print(f"  {key} {record[key]:,.4g}" if isinstance(record[key], float) else f"  {key} {record[key]}")
-    for key in ("bytes_a_node_without_4_a_title", "dict_bytes_a_node", "tokenizer_s", "build_s"):
-        if key in record:
-            print(f"  {key} {record[key]:.3f}")
-    for table in [record, *record.get("steps", [])]:
-        if table is not record:
-            print(f"  {table['title']}; allows {table['allowed_over_trie']} times as much")
-        _rows(table)
+    facts = {key: value for key, value in record.items() if key in FACTS}
+    print("  " + ", ".join(f"{key.replace('_', ' ')} {value:,.4g}" for key, value in facts.items()))
+    if "failed" in record:
+        print(f"  failed: {record['failed']}")
+    for table in record.get("steps", []):
+        _engine_step(table)
+    _rows(record)
     for mark in filter(None, record["marks"]):
         bound = f"{'<=' if mark['most'] else '>='} {mark['passing']:g}, goal {mark['goal']:g}"
         verdict = "reaches the goal" if mark["reaches_goal"] else "passes" if mark["passes"] else "MISSES"
         print(f"  {mark['what']}: {mark['ratio']:.3g} ({bound}): {verdict}")
     print(f"  outputs: {'DIFFER, ' + '; '.join(record['wrong']) if record['wrong'] else 'equal'}")
+
+
+def _engine_step(table: dict[str, Any]) -> None:
+    """One line for each way of an engine to write masks."""
+    rows = table["rows"]
+    for way, allows in table["allowed_over_trie"].items():
+        row = rows[way]
+        masks = row["over_laborllm"] / rows["laborllm, bit mask"]["over_laborllm"]
+        print(f"  {table['title']:<8}{way:<18}{row['seconds'] * 1e9:>12,.0f} ns", end="")
+        print(f"{row['over_laborllm']:>10,.1f} x sparse{masks:>10,.1f} x mask; allows {allows:.2f} times as much")
 
 
 def _rows(record: dict[str, Any]) -> None:

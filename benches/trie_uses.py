@@ -184,16 +184,11 @@ def grammar_steps(made: Engine, titles: TitleSet, *, size: int, rounds: int) -> 
     variants = {
         OURS: lambda: [trie.allowed(states[0]), trie.allowed(states[1])],
         "laborllm, bit mask": masks,
-        "laborllm, build": lambda: TitleTrie(titles.arrow),
         **fills,
     }
-    per = {
-        name: {OURS: 2 * size, "laborllm, bit mask": 2 * size, "laborllm, build": 1}.get(name, size)
-        for name in variants
-    }
-    title = f"{made.package}, {titles.name}, {titles.family}, B = {size}"
+    per = dict.fromkeys(variants, size) | dict.fromkeys(list(variants)[:2], 2 * size)
     seconds = interleaved(variants, rounds=rounds)
-    return record("grammars", title, seconds, per=per, wrong=wrong, allowed_over_trie=extra)
+    return record("grammars", f"B = {size}", seconds, per=per, wrong=wrong, allowed_over_trie=extra)
 
 
 def memory(name: str, family: str) -> Record:
