@@ -30,15 +30,17 @@ def interleaved(
     let go of after the clock. One that takes longer than `slow` seconds has three rounds only, the first ones.
     """
     calls: dict[str, int] = {}
-    found: dict[str, list[float]] = {name: [] for name in variants}
     rounds_of: dict[str, int] = {}
-    for name, run in variants.items():
-        seconds = min(_clock(run, 1), _clock(run, 1)) if (first := _clock(run, 1)) < slow else first
-        calls[name] = max(1, min(10_000, int(least / max(seconds, 1e-7))))
-        rounds_of[name] = rounds if seconds < slow else min(rounds, 3)
+    found: dict[str, list[float]] = {name: [] for name in variants}
     names = list(variants)
     gc.disable()
     try:
+        for name, run in variants.items():
+            seconds = _clock(run, 1)
+            if seconds < slow:  # the first call was cold
+                seconds = min(_clock(run, 1), _clock(run, 1))
+            calls[name] = max(1, min(10_000, int(least / max(seconds, 1e-7))))
+            rounds_of[name] = rounds if seconds < slow else min(rounds, 3)
         for number in range(rounds):
             for name in names[number % len(names) :] + names[: number % len(names)]:
                 if number < rounds_of[name]:

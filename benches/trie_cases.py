@@ -78,7 +78,7 @@ def build(name: str, family: str, *, rounds: int, engines: Sequence[str]) -> Rec
     return record(
         "build",
         f"build, {name}, {family}",
-        interleaved(variants, rounds=rounds),
+        interleaved(variants, rounds=rounds, slow=5),
         marks=[*marks, Mark("over the fastest numpy we know", ("numpy packed sort",), 1, 1)],
         wrong=wrong,
         titles=len(titles.titles),
