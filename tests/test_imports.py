@@ -15,7 +15,7 @@ PACKAGE = Path(laborllm.__file__).parent
 LAYERS = [
     {"_core", "errors"},
     {"files"},
-    {"sources"},
+    {"sources", "units"},
     {"occupations", "panel", "spill"},
     {"stream"},
     {"surveys", "resume", "trie", "synth"},

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, final
 
+import numpy as np
+
 __all__ = [
     "Batches",
     "FirstFit",

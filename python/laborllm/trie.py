@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import tokenizers
 
 FORMAT = "title-trie 1"
+NODES = pa.large_list(pa.uint32())
+LAYOUTS = [{"first": NODES, "labels": labels, "titles": NODES} for labels in (pa.large_list(pa.uint16()), NODES)]
 Ragged = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
@@ -101,7 +103,7 @@ class TitleTrie:
         try:
             with pa.memory_map(str(source)) as file:
                 return cls._read(pa.ipc.open_file(file).get_batch(0))
-        except (pa.ArrowException, OSError, TrieError, IndexError) as error:
+        except (pa.ArrowException, OSError, ValueError, TrieError) as error:
             raise unreadable(source, error) from error
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
@@ -128,10 +130,11 @@ class TitleTrie:
 
     @classmethod
     def _read(cls, batch: pa.RecordBatch) -> TitleTrie:
-        if metadata_entry(batch.schema, "format") != FORMAT:
+        kinds = dict(zip(batch.schema.names, batch.schema.types, strict=True))
+        if metadata_entry(batch.schema, "format") != FORMAT or kinds not in LAYOUTS:
             raise TrieError(f"this is no {FORMAT}; save the trie anew")
         batch.validate(full=True)
-        arrays = [batch[name].flatten() for name in ("first", "labels", "titles")]
+        arrays = [batch[name].flatten() for name in kinds]
         trie = cls.__new__(cls)
         trie._core = _core.TitleTrie.from_arrays(*arrays)
         if metadata_entry(batch.schema, "checksum") != str(trie._core.checksum()):
@@ -197,8 +200,7 @@ class TitleTrie:
         Returns:
             uint32, shape (B,); `NOWHERE` for a row that leaves the trie.
         """
-        rows = np.ascontiguousarray(ids, np.int64)
-        return self._core.walk(rows if rows.ndim == 2 else rows.reshape(len(rows), -1))
+        return self._core.walk(_integers(ids, "ids"))
 
     def step(self, states: np.ndarray, tokens: Any) -> np.ndarray:
         """Give the state after one more token each, by a search among those that are allowed.
@@ -210,7 +212,7 @@ class TitleTrie:
         Returns:
             uint32, shape (B,): `NOWHERE` for a token that is not allowed; a finished title stays as it is.
         """
-        return self._core.step(states, np.ascontiguousarray(tokens, np.int64))
+        return self._core.step(states, _integers(tokens, "tokens"))
 
     def allowed(
         self, states: np.ndarray, *, subsets: np.ndarray | None = None, which: np.ndarray | None = None
@@ -269,7 +271,8 @@ class TitleTrie:
             states: uint32, shape (B,).
             bitmask: int32, shape (B, W), W at least ceil(vocabulary / 32): a numpy array, or a torch tensor on the CPU.
             previous: The states whose bits the mask holds and no others; only their words are cleared then.
-            subsets, which: As for `allowed`.
+            subsets: Only titles of these sets, as for `allowed`.
+            which: The set of each row, as for `allowed`.
 
         Raises:
             TrieError: An unknown state, a mask too narrow or of another kind.
@@ -287,6 +290,16 @@ class TitleTrie:
         """
         sets = np.atleast_2d(np.ascontiguousarray(titles, bool))
         return self._core.restrict(sets).reshape(len(sets), -1)
+
+
+def _integers(values: Any, name: str) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise TrieError(f"{name} have rows of different lengths; pass rows of one length") from error
+    if array.size and array.dtype.kind not in "iu":
+        raise TrieError(f"{name} are integers, not {array.dtype}")
+    return np.ascontiguousarray(array, np.int64)
 
 
 def _lists(units: Any) -> pa.Array:

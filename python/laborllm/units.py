@@ -29,11 +29,14 @@ def encode_titles(
 
     Raises:
         TokenizerError: The tokenizer merges the prompt's end with a title, cannot spell a title, or reads a part of
-            one as a special token; the message names the title and its row.
+            one as a special token; a title is null or holds the terminator. The message names the title.
     """
     refuse_special_text(tokenizer, titles)
+    for row, title in enumerate(titles):
+        if not isinstance(title, str) or terminator in title:
+            raise TokenizerError(f"the title {title!r} (row {row}) is no text, or holds the terminator {terminator!r}")
     head = tokenizer.encode(prompt, add_special_tokens=False).ids
-    ids, lengths = [], []
+    ids: list[np.ndarray] = []
     for start in range(0, len(titles), BATCH):
         texts = [f"{prompt} {title}{terminator}" for title in titles[start : start + BATCH]]
         for row, encoding in enumerate(tokenizer.encode_batch_fast(texts, add_special_tokens=False), start):
@@ -44,8 +47,7 @@ def encode_titles(
                     f"{row}): this tokenizer merges across the prompt's end; end the prompt elsewhere"
                 )
             ids.append(np.array(tokens[len(head) :], np.int32))
-        lengths.extend(map(len, ids[start:]))
-    offsets = np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+    offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
     units = pa.LargeListArray.from_arrays(offsets, np.concatenate([np.empty(0, np.int32), *ids]))
     refuse_unknown(tokenizer, titles, units)
     return units
