@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,17 @@ def interleaved(
     finally:
         gc.enable()
     return found
+
+
+def in_turn(call: Callable[[Any], Any], inputs: Iterable[Any]) -> Callable[[], None]:
+    """A variant that calls on one input after another; each result is let go of before the next is made."""
+    kept = list(inputs)
+
+    def run() -> None:
+        for one in kept:
+            call(one)
+
+    return run
 
 
 def _clock(run: Callable[[], Any], calls: int) -> float:

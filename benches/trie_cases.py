@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-from measured import interleaved
+from measured import in_turn, interleaved
 from trie_grammars import ENGINES, Engine, bitmask_for, bits
 from trie_peers import (
     Csr,
@@ -115,12 +115,12 @@ def step(name: str, family: str, *, size: int, rounds: int, engines: Sequence[st
         runs = numpy_step(batch)[1]
         floors.append((np.empty_like(runs), runs))
     variants: dict[str, Callable[[], Any]] = {
-        OURS: lambda: [trie.allowed(batch) for batch in states],
-        "dict trie": lambda: [list(map(list, batch)) for batch in nodes],
-        "torch padded CSR": lambda: [torch_step(batch) for batch in tensors],
-        "numpy ragged gather": lambda: [numpy_step(batch) for batch in wide],
-        "memcpy run by run (C)": lambda: [copy() for copy in copies],
-        "one copy of all runs": lambda: [np.copyto(out, runs) for out, runs in floors],
+        OURS: in_turn(trie.allowed, states),
+        "dict trie": in_turn(lambda batch: list(map(list, batch)), nodes),
+        "torch padded CSR": in_turn(torch_step, tensors),
+        "numpy ragged gather": in_turn(numpy_step, wide),
+        "memcpy run by run (C)": in_turn(lambda copy: copy(), copies),
+        "one copy of all runs": in_turn(lambda pair: np.copyto(*pair), floors),
     }
     per = dict.fromkeys(variants, size * len(batches))
     wrong = _step_differences(trie, batches, nodes, numpy_step, torch_step)
@@ -184,16 +184,8 @@ def _engine_fills(
             fill()
             if (ours & ~mask).any():
                 wrong.add(f"{peer} {way} forbids what the trie allows")
-    found = {f"{peer} {way}": _all([fills[way] for fills in ways]) for way in ways[0]}
+    found = {f"{peer} {way}": in_turn(lambda fill: fill(), [fills[way] for fills in ways]) for way in ways[0]}
     return found, size * len(used), sorted(wrong)
-
-
-def _all(calls: list[Callable[[], Any]]) -> Callable[[], None]:
-    def run() -> None:
-        for call in calls:
-            call()
-
-    return run
 
 
 def bitmask(name: str, family: str, *, size: int, rounds: int, engines: Sequence[str]) -> Record:
@@ -205,14 +197,6 @@ def bitmask(name: str, family: str, *, size: int, rounds: int, engines: Sequence
     trie.fill_bitmask(states[-1], undone)
     pairs = list(zip(states, [states[-1], *states[:-1]], strict=True))
 
-    def undo() -> None:
-        for batch, previous in pairs:
-            trie.fill_bitmask(batch, undone, previous=previous)
-
-    def clear() -> None:
-        for batch in states:
-            trie.fill_bitmask(batch, cleared)
-
     wrong = []
     for batch, previous in pairs:
         trie.fill_bitmask(batch, undone, previous=previous)
@@ -221,7 +205,10 @@ def bitmask(name: str, family: str, *, size: int, rounds: int, engines: Sequence
         want[np.repeat(np.arange(size), np.diff(indptr)), tokens] = True
         if not np.array_equal(bits(undone, titles.vocabulary), want):
             wrong.append("laborllm's bits are not its tokens")
-    variants: dict[str, Callable[[], Any]] = {OURS: undo, "laborllm, all words cleared": clear}
+    variants: dict[str, Callable[[], Any]] = {
+        OURS: in_turn(lambda pair: trie.fill_bitmask(pair[0], undone, previous=pair[1]), pairs),
+        "laborllm, all words cleared": in_turn(lambda batch: trie.fill_bitmask(batch, cleared), states),
+    }
     per = dict.fromkeys(variants, size * len(batches))
     for peer in engines:
         fills, count, differ = _engine_fills(peer, titles, batches, trie)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measured import growth, interleaved
+from measured import growth, in_turn, interleaved
 from trie_cases import bits, drawn
 from trie_grammars import ENDS, Engine, bitmask_for
 from trie_peers import build_dict
@@ -114,9 +114,9 @@ def processor(name: str, family: str, *, rows: int) -> tuple[Callable[[int], Rec
 
     def alone(rounds: int) -> Record:
         variants = {
-            OURS: lambda: [sets(ids) for ids in inputs],
-            "laborllm, prefix_allowed_tokens_fn": lambda: [_each(ids, own_fn) for ids in inputs],
-            "HF prefix function over a dict trie": lambda: [_each(ids, prefix_fn) for ids in inputs],
+            OURS: in_turn(sets, inputs),
+            "laborllm, prefix_allowed_tokens_fn": in_turn(lambda ids: _each(ids, own_fn), inputs),
+            "HF prefix function over a dict trie": in_turn(lambda ids: _each(ids, prefix_fn), inputs),
         }
         marks = [Mark("over Hugging Face's prefix function", ("HF",), 500, 1000)]
         seconds = interleaved(variants, rounds=rounds)
@@ -124,9 +124,9 @@ def processor(name: str, family: str, *, rows: int) -> tuple[Callable[[int], Rec
 
     def written(rounds: int) -> Record:
         variants = {
-            OURS: _through(lambda ids: ours(ids, scores), inputs),
-            "HF PrefixConstrainedLogitsProcessor": _through(lambda ids: theirs(ids, scores), inputs),
-            "full_like and scatter of known entries": _through(scatter, known),
+            OURS: in_turn(lambda ids: ours(ids, scores), inputs),
+            "HF PrefixConstrainedLogitsProcessor": in_turn(lambda ids: theirs(ids, scores), inputs),
+            "full_like and scatter of known entries": in_turn(scatter, known),
         }
         marks = [
             Mark("over Hugging Face's", ("HF",), 5, 5),
@@ -136,16 +136,6 @@ def processor(name: str, family: str, *, rows: int) -> tuple[Callable[[int], Rec
         return record("processor", f"[B, V] written, {where}", seconds, per=STEPS, marks=marks, wrong=sorted(wrong))
 
     return alone, written
-
-
-def _through(call: Callable[[Any], Any], inputs: list[Any]) -> Callable[[], None]:
-    """Call on one input after another; half a gigabyte each, so no result is kept."""
-
-    def run() -> None:
-        for one in inputs:
-            call(one)
-
-    return run
 
 
 @cache
@@ -191,7 +181,7 @@ def grammar_steps(made: Engine, titles: TitleSet, *, size: int, rounds: int) -> 
         trie.fill_bitmask(states[0], ours, previous=states[1])
 
     variants = {
-        OURS: lambda: [trie.allowed(states[0]), trie.allowed(states[1])],
+        OURS: in_turn(trie.allowed, states),
         "laborllm, bit mask": masks,
         **fills,
     }

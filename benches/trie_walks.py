@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-from measured import interleaved
+from measured import in_turn, interleaved
 from trie_cases import drawn, reference
 from trie_peers import build_dict, dict_walk, search_step
 from trie_record import OURS, Record, record
@@ -77,10 +77,10 @@ def _one_token(
         or not np.array_equal(search(broad, tokens), trie.advance(edges))
     ]
     variants = {
-        OURS: lambda: [trie.step(states, tokens) for states, tokens, _, _ in moves],
-        "laborllm, advance by edge": lambda: [trie.advance(edges) for _, _, edges, _ in moves],
-        "dict trie": lambda: [[node[token] for node, token in pairs] for pairs in paired],
-        "numpy searchsorted": lambda: [search(states, tokens) for states, tokens in wide],
+        OURS: in_turn(lambda move: trie.step(move[0], move[1]), moves),
+        "laborllm, advance by edge": in_turn(lambda move: trie.advance(move[2]), moves),
+        "dict trie": in_turn(lambda pairs: [node[token] for node, token in pairs], paired),
+        "numpy searchsorted": in_turn(lambda move: search(*move), wide),
     }
     count = sum(len(states) for states, *_ in moves)
     yield record("walk", f"one token on, {at}", interleaved(variants, rounds=rounds), per=count, wrong=wrong)
@@ -93,10 +93,11 @@ def _one_token(
         return chain
 
     chains = {
-        OURS: lambda: [trie.forced(states) for states, *_ in moves],
-        "dict trie": lambda: [[forced(node) for node in nodes] for *_, nodes in moves],
+        OURS: in_turn(lambda move: trie.forced(move[0]), moves),
+        "dict trie": in_turn(lambda move: [forced(node) for node in move[3]], moves),
     }
-    ours, theirs = chains[OURS](), chains["dict trie"]()
+    ours = [trie.forced(states) for states, *_ in moves]
+    theirs = [[forced(node) for node in nodes] for *_, nodes in moves]
     wrong = [
         "forced"
         for (indptr, tokens, _), lists in zip(ours, theirs, strict=True)
