@@ -26,6 +26,7 @@ from tests.panels import real_panel
 from tests.samples import survey
 
 
+@pytest.mark.filterwarnings("ignore:encoding whole texts:UserWarning")  # the world's template has no header
 def test_tuned_counts_and_a_tiny_model_from_scratch_come_near_the_optimum_of_a_markov_world():
     ratios = compare(workers=20_000, epochs=3)["ratio_to_optimum"]
     assert ratios["markov"] <= 1.01
