@@ -116,6 +116,7 @@ def step(name: str, family: str, *, size: int, rounds: int, engines: Sequence[st
         floors.append((np.empty_like(runs), runs))
     variants: dict[str, Callable[[], Any]] = {
         OURS: in_turn(trie.allowed, states),
+        "laborllm, edges too": in_turn(lambda batch: (trie.allowed(batch), trie.edges(batch)), states),
         "dict trie": in_turn(lambda batch: list(map(list, batch)), nodes),
         "torch padded CSR": in_turn(torch_step, tensors),
         "numpy ragged gather": in_turn(numpy_step, wide),
@@ -154,7 +155,7 @@ def _step_differences(
     wrong = set()
     for batch, node in zip(batches, nodes, strict=True):
         wide = batch.states.astype(np.int64)
-        ours, theirs = trie.allowed(batch.states), numpy_step(wide)
+        ours, theirs = (*trie.allowed(batch.states), trie.edges(batch.states)), numpy_step(wide)
         wrong |= {"numpy ragged gather" for a, b in zip(ours, theirs, strict=True) if not np.array_equal(a, b)}
         rows = [ours[1][a:b].tolist() for a, b in itertools.pairwise(ours[0].tolist())]
         wrong |= {"dict trie" for row, children in zip(rows, node, strict=True) if row != sorted(children)}
@@ -201,7 +202,7 @@ def bitmask(name: str, family: str, *, size: int, rounds: int, engines: Sequence
     for batch, previous in pairs:
         trie.fill_bitmask(batch, undone, previous=previous)
         want = np.zeros((size, titles.vocabulary), bool)
-        indptr, tokens, _ = trie.allowed(batch)
+        indptr, tokens = trie.allowed(batch)
         want[np.repeat(np.arange(size), np.diff(indptr)), tokens] = True
         if not np.array_equal(bits(undone, titles.vocabulary), want):
             wrong.append("laborllm's bits are not its tokens")

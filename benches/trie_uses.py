@@ -89,6 +89,8 @@ def processor(name: str, family: str, *, rows: int) -> tuple[Callable[[int], Rec
     own_fn = prefix_allowed_tokens_fn(trie, PROMPT_LENGTH, stop=stop)
     scores = torch.randn(rows, titles.vocabulary)
     ours = TitleLogitsProcessor(trie, prompt_length=PROMPT_LENGTH, stop=stop)
+    in_place = TitleLogitsProcessor(trie, prompt_length=PROMPT_LENGTH, stop=stop, in_place=True)
+    scores_to_lose = scores.clone()
     theirs = PrefixConstrainedLogitsProcessor(prefix_fn, num_beams=BEAMS)
     known = []
     for ids in inputs:
@@ -106,7 +108,7 @@ def processor(name: str, family: str, *, rows: int) -> tuple[Callable[[int], Rec
         want = scatter(flat)
         for what, process in ((OURS, ours), ("HF prefix function", theirs)):
             wrong |= set() if torch.equal(process(ids, scores), want) else {what}
-        indptr, tokens, _ = sets(ids)
+        indptr, tokens = sets(ids)
         lists = [tokens[a:b].tolist() or [stop] for a, b in itertools.pairwise(indptr.tolist())]
         wrong |= set() if lists == _each(ids, own_fn) else {"prefix_allowed_tokens_fn"}
         wrong |= set() if lists == [sorted(row) for row in _each(ids, prefix_fn)] else {"allowed sets"}
@@ -116,15 +118,17 @@ def processor(name: str, family: str, *, rows: int) -> tuple[Callable[[int], Rec
         variants = {
             OURS: in_turn(sets, inputs),
             "laborllm, prefix_allowed_tokens_fn": in_turn(lambda ids: _each(ids, own_fn), inputs),
-            "HF prefix function over a dict trie": in_turn(lambda ids: _each(ids, prefix_fn), inputs),
+            "its function alone, over a dict trie": in_turn(lambda ids: _each(ids, prefix_fn), inputs),
+            "HF PrefixConstrainedLogitsProcessor": in_turn(lambda ids: theirs(ids, scores), inputs),
         }
-        marks = [Mark("over Hugging Face's prefix function", ("HF",), 500, 1000)]
+        marks = [Mark("over Hugging Face's processor, its write included", ("HF",), 500, 1000)]
         seconds = interleaved(variants, rounds=rounds)
         return record("processor", f"allowed sets, {where}", seconds, per=STEPS, marks=marks, wrong=sorted(wrong))
 
     def written(rounds: int) -> Record:
         variants = {
             OURS: in_turn(lambda ids: ours(ids, scores), inputs),
+            "laborllm, in place": in_turn(lambda ids: in_place(ids, scores_to_lose), inputs),
             "HF PrefixConstrainedLogitsProcessor": in_turn(lambda ids: theirs(ids, scores), inputs),
             "full_like and scatter of known entries": in_turn(scatter, known),
         }

@@ -64,7 +64,8 @@ def _one_token(
 ) -> Iterable[Record]:
     draws, moves = np.random.default_rng(2), []
     for batch in batches:
-        indptr, tokens, edges = trie.allowed(batch.states)
+        indptr, tokens = trie.allowed(batch.states)
+        edges = trie.edges(batch.states)
         chosen = draws.integers(indptr[:-1], indptr[1:])
         nodes = [dict_walk(root, prefix) for prefix in batch.prefixes]
         moves.append((batch.states, tokens[chosen].astype(np.int64), edges[chosen], nodes))

@@ -44,7 +44,7 @@ def test_states_and_candidates_are_those_of_the_host(case, depth):
     assert on_host(trie, states).tolist() == expected.tolist()
     tokens, valid = copy.candidates(states, depth)
     assert tokens.shape == valid.shape
-    bounds, allowed, _ = trie.allowed(expected)
+    bounds, allowed = trie.allowed(expected)
     for row in range(len(ids)):
         assert tokens[row][valid[row]].tolist() == allowed[bounds[row] : bounds[row + 1]].tolist()
     if depth < 8:
@@ -61,7 +61,7 @@ def test_masked_scores_are_kept_where_allowed_and_stop_is_allowed_behind_titles(
     scores = torch.arange(len(ids) * 14.0).reshape(-1, 14)
     before = scores.clone()
     masked = copy.masked(scores, copy.states(ids[:, :depth]), depth=depth, stop=STOP)
-    bounds, allowed, _ = trie.allowed(trie.walk(np.ascontiguousarray(ids[:, :depth].numpy())))
+    bounds, allowed = trie.allowed(trie.walk(np.ascontiguousarray(ids[:, :depth].numpy())))
     expected = torch.full_like(scores, -torch.inf)
     for row in range(len(ids)):
         columns = allowed[bounds[row] : bounds[row + 1]].tolist() or [STOP]

@@ -44,7 +44,8 @@ def test_every_walk_sees_what_a_trie_of_dictionaries_allows(
     states = np.zeros(len(ids), np.uint32)
     for depth in range(7):
         np.testing.assert_array_equal(trie.walk([row[:depth] for row in ids]), states)
-        bounds, tokens, edges = trie.allowed(states)
+        bounds, tokens = trie.allowed(states)
+        edges = trie.edges(states)
         for row, state, title, (allowed, leads) in zip(
             ids, states, trie.title(states), rows_of(bounds, tokens, edges), strict=True
         ):
@@ -86,14 +87,16 @@ def test_under_a_subset_only_its_titles_can_be_said(units: list[list[int]], data
         said, states = set(), np.zeros(1, np.uint32)
         while len(states):
             said |= set(trie.title(states).tolist())
-            _, _, edges = trie.allowed(states, subsets=bitmap[None])
-            states = trie.advance(edges)
+            states = trie.advance(trie.edges(states, subsets=bitmap[None]))
         assert said - {-1} == {title for title, kept in enumerate(chosen) if kept}
     which = np.arange(trie.num_nodes) % len(sets)
     states = np.arange(trie.num_nodes, dtype=np.uint32)
-    together = rows_of(*trie.allowed(states, subsets=subsets, which=which))
-    alone = [rows_of(*trie.allowed(states[[n]], subsets=subsets[[which[n]]]))[0] for n in states]
-    assert together == alone
+    together = rows_of(
+        *trie.allowed(states, subsets=subsets, which=which), trie.edges(states, subsets=subsets, which=which)
+    )
+    for n, found in enumerate(together):
+        one = {"subsets": subsets[[which[n]]]}
+        assert [found] == rows_of(*trie.allowed(states[[n]], **one), trie.edges(states[[n]], **one))
 
 
 @settings(max_examples=50, deadline=None)
@@ -107,7 +110,7 @@ def test_a_bitmask_has_the_bits_of_what_may_follow_and_no_others(units: list[lis
         states = random.integers(trie.num_nodes, size=7).astype(np.uint32)
         trie.fill_bitmask(states, mask, previous=previous)
         bits = np.unpackbits(mask.view(np.uint8), axis=1, bitorder="little")
-        assert [np.flatnonzero(row).tolist() for row in bits] == [t for (t,) in rows_of(*trie.allowed(states)[:2])]
+        assert [np.flatnonzero(row).tolist() for row in bits] == [t for (t,) in rows_of(*trie.allowed(states))]
         previous = states
 
 
@@ -154,7 +157,7 @@ def test_memory_is_what_the_documentation_says() -> None:
     for low, each in [(0, 6.2), (70_000, 8.2)]:
         units = [[token + low for token in unit] for unit in random_units(20_000, tokens=40, longest=8)]
         trie = TitleTrie(units)
-        assert trie.nbytes <= each * trie.num_nodes + 4 * trie.num_titles + 100
+        assert trie.nbytes <= each * trie.num_nodes + 4 * trie.num_titles + trie.vocabulary / 8 + 100
 
 
 def test_units_may_come_in_any_layout_of_lists() -> None:
@@ -305,7 +308,14 @@ def test_one_trie_in_64_threads_gives_the_same_as_in_one() -> None:
     def answers(states: np.ndarray) -> list[bytes]:
         mask = np.zeros((len(states), 2), np.int32)
         trie.fill_bitmask(states, mask)
-        found = [*trie.allowed(states), *trie.forced(states), trie.title(states), trie.rollback(states), mask]
+        found = [
+            *trie.allowed(states),
+            trie.edges(states),
+            *trie.forced(states),
+            trie.title(states),
+            trie.rollback(states),
+            mask,
+        ]
         return [array.tobytes() for array in found]
 
     with ThreadPoolExecutor(64) as threads:

@@ -11,7 +11,6 @@ token prefix, a title encoded alone differs from the title in its resume).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +25,7 @@ from laborllm.errors import MissingDependencyError, TokenizerError
 from laborllm.occupations import Occupations
 from laborllm.resume import Template
 from laborllm.trie import TitleTrie
+from laborllm.units import refuse_special_text, refuse_unknown
 
 if TYPE_CHECKING:
     import tokenizers
@@ -183,7 +183,7 @@ def title_units(tokenizer: tokenizers.Tokenizer, occupations: Occupations, templ
         TokenizerError: A prompt is no token prefix of its resume, the newline merges with the next line, a title
             needs the unknown token or holds a special token's text, or a unit changes with its surroundings.
     """
-    _refuse_special_text(tokenizer, occupations)
+    refuse_special_text(tokenizer, occupations.titles)
     prompts, continuations = _surroundings(template)
     units: list[tuple[int, ...]] = []
     bare: list[bool] = []
@@ -214,7 +214,7 @@ def title_units(tokenizer: tokenizers.Tokenizer, occupations: Occupations, templ
                     raise TokenizerError(
                         f"the tokens of {title!r} change with what stands around it; use another tokenizer"
                     )
-    _refuse_unknown(tokenizer, occupations, units)
+    refuse_unknown(tokenizer, occupations.titles, pa.array(map(list, units), pa.large_list(pa.int32())))
     found = TitleUnits(tuple(units), tuple(bare))
     found.trie  # noqa: B018  two titles with the same tokens are refused here
     return found
@@ -235,24 +235,6 @@ def _surroundings(template: Template) -> tuple[list[str], list[str]]:
     following = after + lines[0].replace("{title}", "Cooks")
     header_last_line = template.header.splitlines()[-1] if template.header else ""
     return [f"{header_last_line}\n{prompt}" for prompt in prompts], [following, after + template.end + "\n"]
-
-
-def _refuse_special_text(tokenizer: tokenizers.Tokenizer, occupations: Occupations) -> None:
-    for token in tokenizer.get_added_tokens_decoder().values():
-        for title in occupations.titles:
-            if token.content and token.content in title:
-                raise TokenizerError(
-                    f"the title {title!r} holds {token.content!r}, which the tokenizer reads as one token"
-                )
-
-
-def _refuse_unknown(tokenizer: tokenizers.Tokenizer, occupations: Occupations, units: list[tuple[int, ...]]) -> None:
-    model = json.loads(tokenizer.to_str())["model"]
-    name = model.get("unk_token")
-    unknown = model.get("unk_id") if name is None else tokenizer.token_to_id(name)
-    for title, unit in zip(occupations.titles, units, strict=True):
-        if unknown is not None and unknown in unit:
-            raise TokenizerError(f"the tokenizer cannot spell {title!r}: it needs the unknown token")
 
 
 def encode(

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 FORMAT = "title-trie 1"
 NODES = pa.large_list(pa.uint32())
 LAYOUTS = [{"first": NODES, "labels": labels, "titles": NODES} for labels in (pa.large_list(pa.uint16()), NODES)]
-Ragged = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 
 class TitleTrie:
@@ -44,10 +43,9 @@ class TitleTrie:
 
     >>> trie = TitleTrie([[5, 6, 1], [5, 1]])
     >>> states = trie.walk([[5]])
-    >>> indptr, tokens, edges = trie.allowed(states)
-    >>> tokens
-    array([1, 6], dtype=uint16)
-    >>> trie.title(trie.advance(edges))
+    >>> trie.allowed(states)
+    (array([0, 2]), array([1, 6], dtype=uint16))
+    >>> trie.title(trie.advance(trie.edges(states)))
     array([ 1, -1])
     """
 
@@ -163,7 +161,7 @@ class TitleTrie:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays: about 6.2 a node (8.2 where tokens exceed 65,535) and 4 a title."""
+        """Bytes of all arrays: 6.2 a node (8.2 where tokens exceed 65,535), 4 a title, a bit for each token up to 4 M."""
         return self._core.nbytes
 
     @property
@@ -216,8 +214,8 @@ class TitleTrie:
 
     def allowed(
         self, states: np.ndarray, *, subsets: np.ndarray | None = None, which: np.ndarray | None = None
-    ) -> Ragged:
-        """Give the tokens that may follow each state, and the edges that they are.
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Give the tokens that may follow each state.
 
         Args:
             states: uint32, shape (B,).
@@ -225,19 +223,29 @@ class TitleTrie:
             which: int64, shape (B,): the set of each row. Without it row b is under set b, or under the only one.
 
         Returns:
-            `indptr`, int64, (B + 1,): what may follow state b stands at `indptr[b]:indptr[b + 1]` of `tokens`, as
-            `labels` are, ascending, and of `edges`, uint32, for `advance`. None follow at the end of a title.
+            `indptr`, int64, (B + 1,), and `tokens`, of the type of `labels`: what may follow state b stands at
+            `indptr[b]:indptr[b + 1]`, ascending. None follow at the end of a title.
 
         Raises:
             TrieError: A state or a set that this trie never gave, or an array of another kind.
         """
         return self._core.allowed(states, subsets, which)
 
+    def edges(
+        self, states: np.ndarray, *, subsets: np.ndarray | None = None, which: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Give the edge of every token that `allowed` gives, uint32, in the same places; for `advance`.
+
+        They are not given with the tokens, since a step needs one a sequence: without subsets the edge of a row's
+        k-th token is `first[states] + k`.
+        """
+        return self._core.edges(states, subsets, which)
+
     def advance(self, edges: np.ndarray) -> np.ndarray:
         """Give the states that edges lead to, uint32, the shape of `edges`: each edge plus one."""
         return self._core.advance(edges)
 
-    def forced(self, states: np.ndarray) -> Ragged:
+    def forced(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Give the tokens that must follow each state until there is a choice, or the title ends.
 
         Returns:

@@ -31,9 +31,8 @@ def encode_titles(
         TokenizerError: The tokenizer merges the prompt's end with a title, cannot spell a title, or reads a part of
             one as a special token; a title is null or holds the terminator. The message names the title.
     """
-    refuse_special_text(tokenizer, titles)
     for row, title in enumerate(titles):
-        if not isinstance(title, str) or terminator in title:
+        if not isinstance(title, str) or (terminator and terminator in title):
             raise TokenizerError(f"the title {title!r} (row {row}) is no text, or holds the terminator {terminator!r}")
     head = tokenizer.encode(prompt, add_special_tokens=False).ids
     ids: list[np.ndarray] = []
@@ -49,6 +48,9 @@ def encode_titles(
             ids.append(np.array(tokens[len(head) :], np.int32))
     offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
     units = pa.LargeListArray.from_arrays(offsets, np.concatenate([np.empty(0, np.int32), *ids]))
+    added = np.isin(units.values.to_numpy(), list(tokenizer.get_added_tokens_decoder()))
+    rows = np.searchsorted(offsets, np.flatnonzero(added), side="right") - 1
+    refuse_special_text(tokenizer, [titles[row] for row in np.unique(rows)])
     refuse_unknown(tokenizer, titles, units)
     return units
 

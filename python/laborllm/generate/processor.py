@@ -98,7 +98,7 @@ def prefix_allowed_tokens_fn(
 
     def allowed(_batch: int, ids: torch.Tensor) -> list[int]:
         states = trie.walk(ids[prompt_length:].numpy(force=True)[None])
-        _, tokens, _ = trie.allowed(states)
+        _, tokens = trie.allowed(states)
         return tokens.tolist() or [stop]
 
     return allowed
@@ -106,7 +106,7 @@ def prefix_allowed_tokens_fn(
 
 def allowed_entries(trie: TitleTrie, states: np.ndarray, *, stop: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Rows and columns of the allowed entries of a (B, V) tensor, int64 each; `stop` in rows that have no other."""
-    bounds, tokens, _ = trie.allowed(states)
+    bounds, tokens = trie.allowed(states)
     counts = np.diff(bounds)
     ended = np.flatnonzero(counts == 0)
     rows = np.concatenate([np.repeat(np.arange(len(states)), counts), ended])

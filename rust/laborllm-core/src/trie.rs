@@ -1,5 +1,6 @@
 //! The token sequences of titles as a trie of flat arrays: which tokens may come next, and which title has been said.
 
+mod bitmask;
 mod build;
 mod check;
 mod import;
@@ -13,11 +14,13 @@ use arrow_buffer::{ArrowNativeType, ScalarBuffer};
 
 use crate::{Error, Result};
 
-pub use steps::{Allowed, Forced};
+pub use steps::Forced;
 pub use subsets::Subsets;
 
 /// The state of a sequence that left the trie; no trie has this node.
 pub const NOWHERE: u32 = u32::MAX;
+/// Tokens up to which the root's bitmask is kept: it is the one with many bits, and copied sooner than set.
+const KEPT: u32 = 1 << 22;
 /// Nodes for which one count of leaves is kept.
 const BLOCK: usize = 512;
 
@@ -25,7 +28,8 @@ const BLOCK: usize = 512;
 ///
 /// The edges of node `n` are `first[n]..first[n + 1]`, ascending by token, and edge `e` leads to node `e + 1`: node 0
 /// is the root, no child list is stored. Every title ends in a leaf, since no unit begins another. A sequence's state
-/// is its node. Memory: 6.2 bytes a node (8.2 where tokens exceed 65,535) and 4 a title.
+/// is its node. Memory: 6.2 bytes a node (8.2 where tokens exceed 65,535), 4 a title, and a bit for each token up to the
+/// greatest.
 #[derive(Debug, Clone)]
 pub struct TitleTrie {
     first: ScalarBuffer<u32>,
@@ -37,6 +41,8 @@ pub struct TitleTrie {
     /// Leaves before each block of nodes.
     ranks: Vec<u32>,
     vocabulary: u32,
+    /// The bitmask of what may follow the root; empty where tokens exceed [`KEPT`].
+    root: Vec<i32>,
 }
 
 /// The token of each edge.
@@ -161,15 +167,22 @@ impl TitleTrie {
 
     fn known(first: ScalarBuffer<u32>, labels: Labels, titles: ScalarBuffer<u32>) -> Self {
         let (leaves, ranks) = leaves(&first);
-        let greatest =
-            with_labels!(&labels, labels => labels.iter().map(|label| label.token()).max());
+        let begin = first[1] as usize;
+        let (greatest, root) = with_labels!(&labels, labels => {
+            let begin = labels[..begin].iter().map(|label| label.token());
+            match greatest(labels) {
+                greatest if greatest < KEPT => (greatest, bits_of(begin)),
+                greatest => (greatest, Vec::new()),
+            }
+        });
         Self {
             first,
             labels,
             titles,
             leaves,
             ranks,
-            vocabulary: greatest.map_or(0, |token| token + 1),
+            vocabulary: greatest + 1,
+            root,
         }
     }
 
@@ -186,7 +199,7 @@ impl TitleTrie {
     /// Bytes of all arrays.
     pub fn num_bytes(&self) -> usize {
         let labels = with_labels!(&self.labels, labels => labels.inner().len());
-        let words = 8 * self.leaves.len() + 4 * self.ranks.len();
+        let words = 8 * self.leaves.len() + 4 * (self.ranks.len() + self.root.len());
         self.first.inner().len() + labels + self.titles.inner().len() + words
     }
 
@@ -243,9 +256,26 @@ impl TitleTrie {
 
     /// The edges of a node, which is known.
     #[inline]
-    fn edges(&self, node: u32) -> std::ops::Range<usize> {
+    fn edges_of(&self, node: u32) -> std::ops::Range<usize> {
         self.first[node as usize] as usize..self.first[node as usize + 1] as usize
     }
+}
+
+fn greatest<L: Label>(labels: &[L]) -> u32 {
+    let greatest = labels
+        .iter()
+        .fold(L::default(), |greatest, &label| greatest.max(label));
+    greatest.token()
+}
+
+/// A bitmask with the bits of ascending tokens.
+fn bits_of(tokens: impl Iterator<Item = u32>) -> Vec<i32> {
+    let mut words = Vec::new();
+    for token in tokens {
+        words.resize(token as usize / 32 + 1, 0);
+        words[token as usize / 32] |= 1 << (token % 32);
+    }
+    words
 }
 
 /// The bits that are set.
@@ -269,10 +299,10 @@ fn leaves(first: &[u32]) -> (Vec<u64>, Vec<u32>) {
     use rayon::prelude::*;
     let nodes = first.len() - 1;
     let word = |word: usize| {
-        let range = word * 64..nodes.min(word * 64 + 64);
-        let bits = range.enumerate();
-        bits.fold(0, |bits, (bit, node)| {
-            bits | u64::from(first[node] == first[node + 1]) << bit
+        let around = &first[word * 64..=nodes.min(word * 64 + 64)];
+        let pairs = around.iter().zip(&around[1..]).enumerate();
+        pairs.fold(0, |bits, (bit, (start, stop))| {
+            bits | u64::from(start == stop) << bit
         })
     };
     let words = (0..nodes.div_ceil(64)).into_par_iter().with_min_len(BLOCK);

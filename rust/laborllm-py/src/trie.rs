@@ -18,11 +18,8 @@ const FEW: usize = 64;
 
 type Object<'py> = Bound<'py, PyAny>;
 type States<'py> = Bound<'py, PyArray1<u32>>;
-type Ragged<'py> = (
-    Bound<'py, PyArray1<i64>>,
-    Bound<'py, PyAny>,
-    Bound<'py, PyArray1<u32>>,
-);
+type Lists<'py> = (Bound<'py, PyArray1<i64>>, Object<'py>);
+type Chains<'py> = (Bound<'py, PyArray1<i64>>, States<'py>, States<'py>);
 
 /// The token sequences of J titles as a trie; see `laborllm_core::trie::TitleTrie`.
 #[pyclass(frozen, module = "laborllm._core")]
@@ -110,7 +107,7 @@ impl TitleTrie {
         py.detach(|| self.0.checksum())
     }
 
-    /// What may follow each state: row starts, tokens, edges.
+    /// The tokens that may follow each state: row starts, tokens.
     #[pyo3(signature = (states, subsets=None, which=None))]
     fn allowed<'py>(
         &self,
@@ -118,13 +115,30 @@ impl TitleTrie {
         states: &Object<'py>,
         subsets: Option<&Object<'py>>,
         which: Option<&Object<'py>>,
-    ) -> PyResult<Ragged<'py>> {
+    ) -> PyResult<Lists<'py>> {
         let states = vector(states, "states")?;
         let sets = Sets::new(subsets, which)?;
         match self.0.labels() {
-            Labels::Narrow(labels) => self.ragged(py, labels, states.as_slice()?, &sets),
-            Labels::Wide(labels) => self.ragged(py, labels, states.as_slice()?, &sets),
+            Labels::Narrow(labels) => self.lists(py, labels, states.as_slice()?, &sets),
+            Labels::Wide(labels) => self.lists(py, labels, states.as_slice()?, &sets),
         }
+    }
+
+    /// The edges of the tokens that may follow each state.
+    #[pyo3(signature = (states, subsets=None, which=None))]
+    fn edges<'py>(
+        &self,
+        py: Python<'py>,
+        states: &Object<'py>,
+        subsets: Option<&Object<'py>>,
+        which: Option<&Object<'py>>,
+    ) -> PyResult<States<'py>> {
+        let states = vector(states, "states")?;
+        let states = states.as_slice()?;
+        let sets = Sets::new(subsets, which)?;
+        let sets = sets.of(&self.0)?;
+        let edges = detached(py, states.len(), || self.0.edges(states, sets.as_ref()))?;
+        Ok(edges.into_pyarray(py))
     }
 
     /// The states that edges lead to.
@@ -161,7 +175,7 @@ impl TitleTrie {
     }
 
     /// The tokens that must follow each state, and where they lead: row starts, tokens, states.
-    fn forced<'py>(&self, py: Python<'py>, states: &Object<'py>) -> PyResult<Ragged<'py>> {
+    fn forced<'py>(&self, py: Python<'py>, states: &Object<'py>) -> PyResult<Chains<'py>> {
         let states = vector(states, "states")?;
         let states = states.as_slice()?;
         let Forced {
@@ -169,8 +183,11 @@ impl TitleTrie {
             tokens,
             states,
         } = detached(py, states.len(), || self.0.forced(states))?;
-        let tokens = tokens.into_pyarray(py).into_any();
-        Ok((indptr.into_pyarray(py), tokens, states.into_pyarray(py)))
+        Ok((
+            indptr.into_pyarray(py),
+            tokens.into_pyarray(py),
+            states.into_pyarray(py),
+        ))
     }
 
     /// The state so many tokens before each.
@@ -247,23 +264,18 @@ impl TitleTrie {
 }
 
 impl TitleTrie {
-    fn ragged<'py, L: Label + Element>(
+    fn lists<'py, L: Label + Element>(
         &self,
         py: Python<'py>,
         labels: &[L],
         states: &[u32],
         sets: &Sets<'py>,
-    ) -> PyResult<Ragged<'py>> {
+    ) -> PyResult<Lists<'py>> {
         let sets = sets.of(&self.0)?;
-        let allowed = detached(py, states.len(), || {
+        let (indptr, tokens) = detached(py, states.len(), || {
             self.0.allowed(labels, states, sets.as_ref())
         })?;
-        let tokens = allowed.tokens.into_pyarray(py).into_any();
-        Ok((
-            allowed.indptr.into_pyarray(py),
-            tokens,
-            allowed.edges.into_pyarray(py),
-        ))
+        Ok((indptr.into_pyarray(py), tokens.into_pyarray(py).into_any()))
     }
 }
 

@@ -105,10 +105,12 @@ fn damaged(trie: &TitleTrie, choices: &mut Choices<'_>) -> Option<TitleTrie> {
 /// Every state gives what may follow it, and every edge leads further.
 fn walked(trie: &TitleTrie) {
     let states: Vec<u32> = (0..trie.num_nodes() as u32).chain([NOWHERE]).collect();
-    let edges = match trie.labels() {
-        Labels::Narrow(labels) => trie.allowed(labels, &states, None).unwrap().edges,
-        Labels::Wide(labels) => trie.allowed(labels, &states, None).unwrap().edges,
+    let edges = trie.edges(&states, None).unwrap();
+    let tokens: Vec<u32> = match trie.labels() {
+        Labels::Narrow(labels) => labels.iter().map(|&label| label.into()).collect(),
+        Labels::Wide(labels) => labels.to_vec(),
     };
+    assert_eq!(trie.allowed(&tokens, &states, None).unwrap().1, tokens);
     assert!(edges.iter().copied().eq(0..trie.num_nodes() as u32 - 1));
     let next = trie.advance(&edges).unwrap();
     let back = trie.rollback(&next, 1).unwrap();

@@ -7,18 +7,6 @@ use crate::{Error, Result};
 
 /// Up to so many tokens are copied, and searched, without a look at how many there are.
 const SHORT: usize = 8;
-
-/// What may follow each of a batch of states.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Allowed<L> {
-    /// What may follow state b stands at `indptr[b]..indptr[b + 1]`.
-    pub indptr: Vec<i64>,
-    /// Tokens, ascending for each state.
-    pub tokens: Vec<L>,
-    /// The edges that they are: edge e leads to node e + 1.
-    pub edges: Vec<u32>,
-}
-
 /// Chains of nodes without a choice, one per state.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Forced {
@@ -31,9 +19,10 @@ pub struct Forced {
 }
 
 impl TitleTrie {
-    /// The tokens that may follow each state, and their edges; none after a title, nor at [`NOWHERE`].
+    /// The tokens that may follow each state, ascending; none after a title, nor at [`NOWHERE`].
     ///
-    /// `labels` are this trie's. With subsets, only what leads to one of the row's titles.
+    /// Those of state b stand at `[indptr[b]..indptr[b + 1]]` of the second array. `labels` are this trie's. With
+    /// subsets, only what leads to one of the row's titles.
     ///
     /// # Errors
     /// A state this trie does not have; subsets of another trie, or of another number of rows.
@@ -42,35 +31,61 @@ impl TitleTrie {
         labels: &[L],
         states: &[u32],
         subsets: Option<&Subsets<'_>>,
-    ) -> Result<Allowed<L>> {
-        let mut indptr = Vec::with_capacity(states.len() + 1);
-        indptr.push(0);
-        let (mut tokens, mut edges) = (
-            Vec::with_capacity(states.len() * SHORT + SHORT),
-            Vec::with_capacity(states.len() * SHORT + SHORT),
-        );
-        for (row, &state) in states.iter().enumerate() {
-            let range = self.known_edges(row, state)?;
-            match subsets {
-                None => {
-                    append(&mut tokens, labels, range.clone());
-                    append_range(&mut edges, range);
-                }
-                Some(subsets) => {
-                    let bits = subsets.row(row)?;
-                    for edge in range.filter(|&edge| bits.holds(edge + 1)) {
-                        tokens.push(labels[edge]);
-                        edges.push(edge as u32);
-                    }
-                }
-            }
-            indptr.push(tokens.len() as i64);
+    ) -> Result<(Vec<i64>, Vec<L>)> {
+        match subsets {
+            None => self.each(states, |tokens, edges| append(tokens, labels, edges)),
+            Some(subsets) => self.each_of(states, subsets, |edge| labels[edge]),
         }
-        Ok(Allowed {
-            indptr,
-            tokens,
-            edges,
-        })
+    }
+
+    /// The edges of the tokens that [`TitleTrie::allowed`] gives: edge e leads to node e + 1.
+    ///
+    /// # Errors
+    /// Those of [`TitleTrie::allowed`].
+    pub fn edges(&self, states: &[u32], subsets: Option<&Subsets<'_>>) -> Result<Vec<u32>> {
+        let found = match subsets {
+            None => self.each(states, append_range),
+            Some(subsets) => self.each_of(states, subsets, |edge| edge as u32),
+        };
+        found.map(|(_, edges)| edges)
+    }
+
+    /// Append something for all edges of each state.
+    #[inline]
+    fn each<T>(
+        &self,
+        states: &[u32],
+        append: impl Fn(&mut Vec<T>, Range<usize>),
+    ) -> Result<(Vec<i64>, Vec<T>)> {
+        let mut indptr = Vec::with_capacity(states.len() + 1);
+        let mut end = 0;
+        indptr.push(end);
+        for (row, &state) in states.iter().enumerate() {
+            end += self.known_edges(row, state)?.len() as i64;
+            indptr.push(end);
+        }
+        let mut found = Vec::with_capacity(end as usize + SHORT);
+        for (row, &state) in states.iter().enumerate() {
+            append(&mut found, self.known_edges(row, state)?);
+        }
+        Ok((indptr, found))
+    }
+
+    /// Append something for each edge that leads to a title of the row's subset.
+    fn each_of<T>(
+        &self,
+        states: &[u32],
+        subsets: &Subsets<'_>,
+        one: impl Fn(usize) -> T,
+    ) -> Result<(Vec<i64>, Vec<T>)> {
+        let (mut indptr, mut found) = (vec![0], Vec::new());
+        for (row, &state) in states.iter().enumerate() {
+            let nodes = subsets.row(row)?;
+            let edges = self.known_edges(row, state)?;
+            found.extend(edges.filter(|&edge| nodes.holds(edge + 1)).map(&one));
+            indptr.push(found.len() as i64);
+        }
+        Ok((indptr, found))
     }
 
     /// The states that edges lead to.
@@ -126,7 +141,7 @@ impl TitleTrie {
 
     #[inline]
     fn next<L: Label>(&self, labels: &[L], state: u32, token: i64) -> u32 {
-        let edges = self.edges(state);
+        let edges = self.edges_of(state);
         if edges.is_empty() {
             return state;
         }
@@ -158,7 +173,7 @@ impl TitleTrie {
             while edges.len() == 1 {
                 forced.tokens.push(labels[edges.start].token());
                 state = edges.start as u32 + 1;
-                edges = self.edges(state);
+                edges = self.edges_of(state);
             }
             forced.indptr.push(forced.tokens.len() as i64);
             forced.states.push(state);
@@ -199,85 +214,27 @@ impl TitleTrie {
         states.iter().enumerate().map(title).collect()
     }
 
-    /// Set the bit of every token that may follow each state, and no other: bit t of a row is bit t % 32 of its word
-    /// t / 32.
-    ///
-    /// `bitmask` holds `width` words a row. With `previous`, it holds the bits of those states and no others, and only
-    /// their words are cleared. The subsets are those of `states`; `previous` may have been filled under others.
-    ///
-    /// # Errors
-    /// A state this trie does not have; rows too narrow for its tokens; lengths that do not agree.
-    pub fn fill_bitmask(
-        &self,
-        states: &[u32],
-        bitmask: &mut [i32],
-        width: usize,
-        previous: Option<&[u32]>,
-        subsets: Option<&Subsets<'_>>,
-    ) -> Result<()> {
-        let needed = (self.vocabulary as usize).div_ceil(32);
-        if width < needed {
-            return Err(Error::NarrowBitmask { width, needed });
-        }
-        same_rows(states, "rows of the bitmask", bitmask.len() / width.max(1))?;
-        same_rows(
-            states,
-            "previous states",
-            previous.map_or(states.len(), <[u32]>::len),
-        )?;
-        for (row, &state) in states
+    /// Refuse states that this trie does not have.
+    pub(super) fn check_states(&self, states: &[u32]) -> Result<()> {
+        let nodes = self.num_nodes() as u32;
+        if states
             .iter()
-            .chain(previous.unwrap_or_default())
-            .enumerate()
+            .all(|&state| state < nodes || state == NOWHERE)
         {
-            self.known_edges(row % states.len(), state)?;
+            return Ok(());
         }
-        subsets.map_or(Ok(()), |subsets| subsets.check(states.len()))?;
-        with_labels!(&self.labels, labels => self.fill(labels, states, bitmask, width, previous, subsets))
+        let mut rows = states.iter().enumerate();
+        rows.try_for_each(|(row, &state)| self.known_edges(row, state).map(drop))
     }
 
-    fn fill<L: Label>(
-        &self,
-        labels: &[L],
-        states: &[u32],
-        bitmask: &mut [i32],
-        width: usize,
-        previous: Option<&[u32]>,
-        subsets: Option<&Subsets<'_>>,
-    ) -> Result<()> {
-        let place = |edge: usize| {
-            let token = labels[edge].token();
-            (token as usize / 32, 1 << (token % 32))
-        };
-        for (row, (&state, words)) in states
-            .iter()
-            .zip(bitmask.chunks_exact_mut(width))
-            .enumerate()
-        {
-            match previous {
-                None => words.fill(0),
-                Some(previous) => {
-                    for edge in self.known_edges(row, previous[row])? {
-                        words[place(edge).0] = 0;
-                    }
-                }
-            }
-            let edges = self.known_edges(row, state)?;
-            match subsets {
-                None => edges.for_each(|edge| {
-                    let (word, bit) = place(edge);
-                    words[word] |= bit;
-                }),
-                Some(subsets) => {
-                    let bits = subsets.row(row)?;
-                    for edge in edges.filter(|&edge| bits.holds(edge + 1)) {
-                        let (word, bit) = place(edge);
-                        words[word] |= bit;
-                    }
-                }
-            }
+    /// The edges of a known state, none at [`NOWHERE`].
+    #[inline]
+    pub(super) fn edges_from(&self, state: u32) -> Range<usize> {
+        if state == NOWHERE {
+            0..0
+        } else {
+            self.edges_of(state)
         }
-        Ok(())
     }
 
     /// The edges of a state, none at [`NOWHERE`]; an error for a state this trie does not have.
@@ -295,7 +252,7 @@ impl TitleTrie {
     }
 }
 
-fn same_rows(states: &[u32], what: &'static str, other: usize) -> Result<()> {
+pub(super) fn same_rows(states: &[u32], what: &'static str, other: usize) -> Result<()> {
     match states.len() {
         rows if rows == other => Ok(()),
         rows => Err(Error::BatchRows {

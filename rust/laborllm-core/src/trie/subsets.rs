@@ -36,7 +36,7 @@ impl<'a> Subsets<'a> {
         which: Option<&'a [i64]>,
     ) -> Result<Self> {
         let needed = trie.num_nodes().div_ceil(64);
-        if words != needed || bitmaps.is_empty() || bitmaps.len() % words != 0 {
+        if words != needed || bitmaps.is_empty() || !bitmaps.len().is_multiple_of(words) {
             return Err(Error::SubsetWords { words, needed });
         }
         Ok(Self {
@@ -92,7 +92,7 @@ impl TitleTrie {
             bits[node as usize / 64] |= u64::from(titles[title as usize]) << (node % 64);
         }
         for node in (0..self.num_nodes()).rev() {
-            let edges = self.edges(node as u32);
+            let edges = self.edges_of(node as u32);
             let nodes = Nodes(&bits);
             if edges.into_iter().any(|edge| nodes.holds(edge + 1)) {
                 bits[node / 64] |= 1 << (node % 64);

@@ -60,13 +60,23 @@ fn widened(trie: &TitleTrie) -> Vec<u32> {
     with_labels!(&trie.labels, labels => labels.iter().map(|label| label.token()).collect())
 }
 
-fn allowed(
-    trie: &TitleTrie,
-    states: &[u32],
-    subsets: Option<&Subsets<'_>>,
-) -> Result<Allowed<u32>> {
+/// What may follow each of a batch of states.
+#[derive(Debug, PartialEq)]
+struct Allowed {
+    indptr: Vec<i64>,
+    tokens: Vec<u32>,
+    edges: Vec<u32>,
+}
+
+fn allowed(trie: &TitleTrie, states: &[u32], subsets: Option<&Subsets<'_>>) -> Result<Allowed> {
     let labels = widened(trie);
-    trie.allowed(&labels, states, subsets)
+    let (indptr, tokens) = trie.allowed(&labels, states, subsets)?;
+    let edges = trie.edges(states, subsets)?;
+    Ok(Allowed {
+        indptr,
+        tokens,
+        edges,
+    })
 }
 
 /// Different units of which none begins another, over few tokens or over many.
@@ -98,7 +108,7 @@ proptest! {
         prop_assert_eq!(trie.num_nodes(), plain.nodes.len());
         let labels = widened(&trie);
         for (node, (_, title)) in plain.nodes.iter().enumerate() {
-            let edges = trie.edges(node as u32);
+            let edges = trie.edges_of(node as u32);
             let found: BTreeMap<u32, u32> = edges.clone().map(|edge| (labels[edge], edge as u32 + 1)).collect();
             prop_assert!(labels[edges].is_sorted());
             prop_assert_eq!(found, plain.behind(node));
