@@ -57,7 +57,7 @@ TemplateName = Annotated[str, typer.Option("--template", help="Name or TOML file
 Without = Annotated[list[str] | None, typer.Option("--without", help="Leave out the bracketed phrase of this field.")]
 Shard = Annotated[str | None, typer.Option("--shard", help="Only shard i of n, as i/n, counted from 0.")]
 Threads = Annotated[
-    int | None, typer.Option("--threads", min=1, help="Threads to work on; one for each CPU by default.")
+    int | None, typer.Option("--threads", min=1, max=1024, help="Threads to work on; one for each CPU by default.")
 ]
 Weighted = Annotated[bool, typer.Option("--weighted", help="Weigh rows with the panel's column `weight`.")]
 
