@@ -124,9 +124,27 @@ TABLE = """
 = education passes from worker to worker | rust:segments.rs | test_resume previous_education
 - before[start as usize - rows.start] = width - 1;
 + before[start as usize - rows.start] += 0 * (width - 1);
-= the trie's edges lead one node back | rust:trie.rs | cargo trie::tests
-- Some(low + edge as u32 + 1)
-+ Some(low + edge as u32)
+= the trie's edges lead one node back | rust:trie/steps.rs | cargo trie::tests
+- (edges.start + at) as u32 + 1)
++ (edges.start + at) as u32)
+= a subset is that of the node before | rust:trie/steps.rs | cargo trie::tests
+- edges.filter(|&edge| nodes.holds(edge + 1))
++ edges.filter(|&edge| nodes.holds(edge))
+= old bits stay in a bitmask | rust:trie/bitmask.rs | cargo trie::tests
+- Some(old) => old.for_each(|edge| words[place(edge).0] = 0),
++ Some(_) => (),
+= a unit that ends is sorted behind one that goes on | rust:trie/sort.rs | cargo trie::tests
+- next.get(at).map_or(0, |&token|
++ next.get(at).map_or((1 << self.bits) - 1, |&token|
+= edges that lead back are taken from a file | rust:trie/check.rs | cargo trie::tests
+- (start as usize) < node || stop
++ stop
+= a damaged trie is read | trie.py | test_trie damaged_file
+- if metadata_entry(batch.schema, "checksum") != str(trie._core.checksum()):
++ if metadata_entry(batch.schema, "checksum") is None:
+= a cached trie is taken for another prompt | units.py | test_units cached
+- _lengths_and_texts(tokenizer.to_str(), prompt, terminator, *titles)
++ _lengths_and_texts(tokenizer.to_str(), terminator, *titles)
 = the cache shows what comes after the prompt | score/passes.py | test_score whole_law_equals
 - tensor[:, :, :length]
 + tensor[:, :, :]

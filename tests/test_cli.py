@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +12,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 
+import laborllm
 from laborllm.occupations import Occupations
 from tests.samples import HARD_TITLES, careers, survey
 
@@ -229,3 +232,27 @@ def test_the_chain_reaches_the_reference_numbers_on_real_careers(expected, run, 
     assert two_stage[0] <= tuned["perplexity_history"] <= two_stage[1]
     assert tuned["perplexity_first"] <= first
     assert np.isfinite(tuned["perplexity_se"])
+
+
+def test_an_output_that_is_written_as_parquet_says_so_in_its_name(run, tmp_path):
+    code, _, err = run("resumes", tmp_path / "p.csv", "--occupations", tmp_path / "o.csv", "-o", tmp_path / "r.csv")
+    assert code == 2
+    assert "written as Parquet" in err
+
+
+@pytest.mark.parametrize("shard", ["²/4", "0/99999999999999999999999", "4/4", "1", "a/b"])
+def test_a_shard_that_does_not_exist_is_a_usage_error(run, tmp_path, shard):
+    (tmp_path / "o.csv").write_text("code,title,status\n1,Cooks,employed\n")
+    (tmp_path / "p.csv").write_text("worker_id,year,occupation\n1,1990,Cooks\n")
+    code, _, err = run(
+        "resumes", tmp_path / "p.csv", "--occupations", tmp_path / "o.csv", "-o", tmp_path / "r.parquet", "--shard", shard
+    )
+    assert code == 2
+    assert "is not i/n" in err
+
+
+def test_the_version_is_printed_and_the_package_is_a_program(run):
+    code, out, _ = run("--version")
+    assert (code, out.strip()) == (0, laborllm.__version__)
+    done = subprocess.run([sys.executable, "-m", "laborllm", "--version"], capture_output=True, text=True, check=False)
+    assert done.stdout == out

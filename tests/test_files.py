@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import pyarrow as pa
 import pytest
 
 from laborllm.errors import FileError
-from laborllm.files import output_directory, output_file, read_parquet, read_table, write_parquet, write_text
+from laborllm.files import (
+    output_directory,
+    output_file,
+    read_parquet,
+    read_table,
+    unreadable,
+    write_parquet,
+    write_text,
+)
 
 TABLE = pa.table({"a": list(range(1000))})
 
@@ -96,3 +107,46 @@ def test_a_directory_of_somebody_else_is_never_overwritten(tmp_path):
             pass
     assert (tmp_path / "mine" / "thesis.tex").read_text() == (tmp_path / "file").read_text() == "precious"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine"]
+
+
+def test_a_pipe_a_device_and_a_directory_are_never_replaced_by_a_file(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        with pytest.raises(FileError, match=f"{name} is no regular file"):
+            write_text("new", tmp_path / name, overwrite=True)
+    assert (tmp_path / "pipe").is_fifo()
+    write_text("a file", tmp_path / "note")
+    with pytest.raises(FileError, match="note is no directory"), output_directory(tmp_path / "note", overwrite=True):
+        pass
+
+
+def test_a_name_that_is_too_long_is_refused_in_one_line(tmp_path):
+    with pytest.raises(FileError, match="could not be written"):
+        write_parquet(TABLE, tmp_path / ("x" * 250))
+
+
+def test_memory_that_does_not_suffice_is_no_fault_of_the_file():
+    error = unreadable(Path("big.parquet"), pa.ArrowMemoryError("malloc of size 445120 failed"))
+    assert "memory does not suffice to read big.parquet" in str(error)
+    assert "write it anew" not in str(error)
+
+
+def test_numbers_of_a_csv_are_numbers_only_where_nothing_is_lost(tmp_path):
+    lines = ["id,plain,code,flag,day,weight,none", "007,1,12,true,2020-01-01,1.5,", "7,,012,,2020-01-02,2,"]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    assert read_table(tmp_path / "t.csv").to_pydict() == {
+        "id": ["007", "7"],
+        "plain": [1, None],
+        "code": ["12", "012"],
+        "flag": ["true", None],
+        "day": ["2020-01-01", "2020-01-02"],
+        "weight": [1.5, 2.0],
+        "none": [None, None],
+    }
+
+
+def test_a_csv_in_another_encoding_is_refused_with_its_column(tmp_path):
+    (tmp_path / "t.csv").write_bytes("id,title\n1,Café\n".encode("latin-1"))
+    with pytest.raises(FileError, match="no UTF-8 in column 'title'; save it as UTF-8"):
+        read_table(tmp_path / "t.csv")

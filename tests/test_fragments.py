@@ -144,5 +144,6 @@ def test_added_tokens_that_reach_across_a_cut_are_found() -> None:
     tokenizer = family("gpt-2")
     tokenizer.add_tokens([AddedToken("dataset>\nThe", normalized=False)])
     made = PanelEncoder(tokenizer, panel.occupations, template)
-    with pytest.warns(UserWarning, match="change when"), pytest.raises(TokenizerError, match="special token"):
-        made(panel)
+    with pytest.warns(UserWarning, match="change when"):
+        found = made(panel)
+    assert_equal(found, encode(render(panel, template), tokenizer, units=made.units))

@@ -29,6 +29,7 @@ LAYERS = [
     {"report"},
     {"demo"},
     {"cli"},
+    {"__main__"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
 TORCH_LIVES_IN = {"score", "train", "generate", "models/language.py"}

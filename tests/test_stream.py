@@ -545,3 +545,51 @@ def test_a_table_written_in_row_groups_comes_back_and_progress_sees_every_batch(
     assert read_parquet(tmp_path / "r.parquet").to_pylist() == resumes.to_pylist()
     with pq.ParquetFile(tmp_path / "r.parquet") as file:
         assert pa.Table.from_batches(file.iter_batches(100)).to_pylist() == resumes.to_pylist()
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, lambda: SystemExit(3)])
+def test_an_interrupt_while_rows_come_is_no_error_of_the_data(stop):
+    rows = careers(60)
+
+    def batches():
+        yield from rows.slice(0, 30).to_batches()
+        raise stop()
+
+    stream = stream_of(pa.RecordBatchReader.from_batches(rows.schema, batches()), dataset="WORLD")
+    with pytest.raises(type(stop())):
+        render(stream, PLAIN).read_all()
+
+
+AFTER_A_FORK = """
+import os, sys
+from laborllm import Occupations, Panel, TitleTrie, render, Template
+from laborllm.errors import LaborLLMError
+import pyarrow as pa
+jobs = Occupations.from_titles(["Cooks"])
+rows = pa.table({"worker_id": [1], "year": [1990], "occupation": ["Cooks"]})
+template = Template("plain", 1, "{worker_id}\\n", "{year}: {title}\\n", "end\\n")
+panel = Panel.from_arrow(rows, occupations=jobs)
+trie = TitleTrie([[1, 2]])
+open_stream = render(panel, template)
+child = os.fork()
+if child:
+    sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+refused = 0
+for work in (
+    lambda: Panel.from_arrow(rows, occupations=jobs),
+    lambda: render(panel, template).read_all(),
+    lambda: open_stream.read_all(),
+    lambda: TitleTrie([[1, 2]]),
+):
+    try:
+        work()
+    except LaborLLMError as error:
+        refused += "forked" in str(error) and "spawn" in str(error)
+assert trie.walk([[1, 2]]).tolist() == [2]
+os._exit(0 if refused == 4 else 1)
+"""
+
+
+def test_a_forked_process_is_told_to_be_spawned_instead_of_waiting_for_ever():
+    done = subprocess.run([sys.executable, "-c", AFTER_A_FORK], timeout=60, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

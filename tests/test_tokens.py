@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
-from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
+from tokenizers import AddedToken, Tokenizer, models, pre_tokenizers, processors, trainers
 
 from laborllm.errors import TokenizerError, TrieError
 from laborllm.occupations import Occupations
@@ -113,6 +113,18 @@ def test_a_value_that_holds_the_text_of_a_special_token_is_refused_with_the_work
     units = title_units(tokenizer, panel.occupations, template)
     with pytest.raises(TokenizerError, match="worker 0 holds the text of a special token"):
         encode(render(hostile, template), tokenizer, units=units)
+
+
+def test_special_tokens_in_the_words_of_the_template_are_no_fault_of_the_panel():
+    panel, template = panel_of(HARD_TITLES)
+    tokenizer = byte_level(texts_of(panel, template))
+    tokenizer.add_special_tokens(["<END OF DATA>"])
+    tokenizer.add_tokens([AddedToken("\n", normalized=False), AddedToken("White", normalized=False)])
+    units = title_units(tokenizer, panel.occupations, template)
+    resumes = render(panel, template).read_all()
+    tokens = encode(resumes, tokenizer, units=units, template=template)
+    whole = tokenizer.encode_batch(resumes["resume"].to_pylist())
+    assert [tokens.text(text).tolist() for text in range(len(tokens))] == [one.ids for one in whole]
 
 
 def test_an_end_token_that_the_tokenizer_adds_is_left_out_and_bos_stands_once():

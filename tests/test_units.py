@@ -88,7 +88,7 @@ def test_a_cached_trie_is_read_instead_of_encoding_again(tmp_path: Path, monkeyp
     [
         (["Cooks", "two\nlines"], r"'two\\nlines' \(row 1\) .* holds the terminator"),
         (["Cooks", None], r"None \(row 1\) is no text"),
-        (["Cooks <|end_of_text|>"], "reads as one token"),
+        (["Cooks <|end_of_text|>"], "reads as a special token"),
     ],
 )
 def test_titles_that_cannot_be_said_are_refused_by_name(titles: list, message: str) -> None:

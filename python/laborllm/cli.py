@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -62,9 +63,20 @@ Threads = Annotated[
 Weighted = Annotated[bool, typer.Option("--weighted", help="Weigh rows with the panel's column `weight`.")]
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        from laborllm import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 @app.callback()
 def _main(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
 ) -> None:
     """Declare the options of every command; `main` reads --debug."""
 
@@ -73,13 +85,24 @@ def main() -> None:
     """Run the command line; an error that the user can repair is one line on stderr and exit code 1."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # ours are the only ones
     warnings.filterwarnings("ignore", message=".is_gradient_checkpointing.", category=FutureWarning)  # peft's affair
+    warnings.showwarning = _note_warning
+    signal.signal(signal.SIGTERM, _terminated)
     try:
         app()
-    except LaborLLMError as error:
+    except (LaborLLMError, OSError) as error:
         if "--debug" in sys.argv:
             raise
         notes.print(f"{type(error).__name__}: {error}", markup=False)
         sys.exit(1)
+
+
+def _note_warning(message: Warning | str, category: type[Warning], *_place: Any) -> None:
+    notes.print(f"{category.__name__}: {message}", markup=False)
+
+
+def _terminated(*_signal: Any) -> None:
+    """Leave as after an error, so that what is half-written goes."""
+    sys.exit(128 + signal.SIGTERM)
 
 
 @app.command()
@@ -101,7 +124,7 @@ def split(
     as_json: AsJson = False,
 ) -> None:
     """Divide workers into train, val and test by a hash of who they are, and write the panel with that column."""
-    _check_output(output, overwrite=overwrite)
+    _check_output(output, overwrite=overwrite, ending=".parquet")
     from laborllm.files import write_parquet
 
     table = _read_panel(panel, occupations, dataset, column, drop_null_occupations)
@@ -130,7 +153,7 @@ def resumes(
     as_json: AsJson = False,
 ) -> None:
     """Write the panel's careers as text, with the place of every title; the panel may be larger than memory."""
-    _check_output(output, overwrite=overwrite)
+    _check_output(output, overwrite=overwrite, ending=".parquet")
     _prepare(threads)
     from laborllm.resume import render
 
@@ -157,7 +180,7 @@ def tokens(
     as_json: AsJson = False,
 ) -> None:
     """Write the panel's careers as token ids, with the place of every title."""
-    _check_output(output, overwrite=overwrite)
+    _check_output(output, overwrite=overwrite, ending=".parquet")
     _prepare(threads)
     from laborllm.encoder import PanelEncoder
     from laborllm.tokens import load_tokenizer
@@ -173,7 +196,7 @@ def tokens(
 def pack(
     tokens: Annotated[Path, typer.Argument(help="A token table, as `laborllm tokens` writes it.")],
     output: Output,
-    length: Annotated[int, typer.Option(min=1, help="Tokens of a bin.")],
+    length: Annotated[int, typer.Option(min=1, max=2**31 - 1, help="Tokens of a bin.")],
     pad_id: Annotated[int, typer.Option(min=0, help="The token that fills bins up.")],
     method: Annotated[
         Literal["best_fit", "first_fit"], typer.Option(help="The whole table in memory, or a stream of any length.")
@@ -211,7 +234,7 @@ def base(
     as_json: AsJson = False,
 ) -> None:
     """Make a small base of random weights where no pretrained model can be had."""
-    _check_output(output, overwrite=overwrite)
+    _check_output(output, overwrite=overwrite, directory=True)
     make_base = _train_extra().make_base
     parts = [_read_panel(path, occupations, dataset, column, drop_null_occupations).part("train") for path in panels]
     make_base(parts, output, template=_template(template, None), size=size, seed=seed, overwrite=overwrite)
@@ -234,7 +257,7 @@ def fit(
     as_json: AsJson = False,
 ) -> None:
     """Fit a count model on `train`, its back-off weights chosen on `val`."""
-    _check_output(output, overwrite=overwrite)
+    _check_output(output, overwrite=overwrite, directory=True)
     from laborllm.models.counts import MODELS
 
     table = _read_panel(panel, occupations, dataset, column, drop_null_occupations)
@@ -268,7 +291,7 @@ def train(
     as_json: AsJson = False,
 ) -> None:
     """Fine-tune a language model on `train`, and keep the epoch that predicts `val` best."""
-    _check_output(output, overwrite=overwrite)
+    _check_output(output, overwrite=overwrite, directory=True)
     options = _train_extra().TrainingOptions(
         epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, loss_on=loss_on, seed=seed
     )
@@ -315,7 +338,7 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Predict: the probability of each next occupation."""
-    _check_output(output, overwrite=overwrite)
+    _check_output(output, overwrite=overwrite, ending=".parquet")
     from laborllm.models import load_model
     from laborllm.models.counts import CountModel
 
@@ -521,11 +544,13 @@ def _model_panel(
     )
 
 
-def _check_output(output: Path, *, overwrite: bool) -> None:
+def _check_output(output: Path, *, overwrite: bool, directory: bool = False, ending: str = "") -> None:
     """Refuse an output before any work is done for it."""
     from laborllm.files import check_output
 
-    check_output(output, overwrite=overwrite)
+    if not output.name.endswith(ending):
+        raise typer.BadParameter(f"-o {output} is written as Parquet; let its name end in {ending}")
+    check_output(output, overwrite=overwrite, directory=directory)
 
 
 def _columns(pairs: list[str] | None) -> dict[str, str]:
@@ -591,7 +616,7 @@ def _shard_of(shard: str | None) -> tuple[int, int] | None:
     if shard is None:
         return None
     index, _, count = shard.partition("/")
-    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count) < 1 << 63):
         raise typer.BadParameter(f"--shard {shard} is not i/n with 0 <= i < n, as in 0/4")
     return int(index), int(count)
 

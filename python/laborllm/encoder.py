@@ -61,7 +61,7 @@ class PanelEncoder:
             TokenizerError: As `laborllm.tokens.encode`.
         """
         if panel.num_rows < DIRECT_ROWS:
-            return encode(render(panel, self.template, windows=windows), self.tokenizer, units=self.units)
+            return encode(render(panel, self.template, windows=windows), self.tokenizer, units=self.units, template=self.template)
         return Tokens.concatenate([from_arrow(batch) for batch in self.table(panel, windows)])
 
     def table(self, panel: Panel, windows: Windows | None = None) -> pa.RecordBatchReader:
@@ -87,7 +87,7 @@ class PanelEncoder:
         return pa.RecordBatchReader.from_batches(schema, batches)
 
     def _table_schema(self, texts: pa.Schema) -> pa.Schema:
-        nothing = encode([], self.tokenizer, units=self.units)
+        nothing = encode([], self.tokenizer, units=self.units, template=self.template)
         return to_arrow(pa.RecordBatch.from_pylist([], texts), nothing).schema
 
     @cached_property
@@ -111,6 +111,6 @@ class PanelEncoder:
 
         def batches() -> Iterator[pa.RecordBatch]:
             for batch in texts:
-                yield to_arrow(batch, encode([batch], self.tokenizer, units=self.units))
+                yield to_arrow(batch, encode([batch], self.tokenizer, units=self.units, template=self.template))
 
         return pa.RecordBatchReader.from_batches(self._table_schema(texts.schema), batches())

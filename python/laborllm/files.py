@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -46,10 +46,11 @@ def output_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
         _sync(target.parent)
     except OSError as error:
         raise FileError(
-            f"{target} could not be written ({_one_line(error)}); nothing stands under that name"
+            f"{target} could not be written ({_one_line(error)}); what stood under that name, if anything, is unchanged"
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -62,7 +63,7 @@ def output_directory(path: str | Path, *, overwrite: bool = False) -> Iterator[P
     Raises:
         FileError: `path` exists and `overwrite` is false or it holds no model, or its parent does not exist.
     """
-    target = check_output(path, overwrite=overwrite)
+    target = check_output(path, overwrite=overwrite, directory=True)
     if target.exists() and not any((target / name).is_file() for name in OWN):
         raise FileError(f"{target} is no model or base directory, so it is not overwritten; choose another name")
     temporary, old = _temporary(target), target.with_name(f".{target.name}.{os.getpid()}.old")
@@ -213,11 +214,31 @@ def read_table(path: str | Path) -> pa.Table:
         if source.suffix in {".arrow", ".feather"}:
             return pa.feather.read_table(source)
         if source.suffix == ".csv":
-            # one thread, so that an error names its line
-            return pa.csv.read_csv(source, read_options=pa.csv.ReadOptions(use_threads=False))
+            return _read_csv(source)
     except (pa.ArrowException, OSError) as error:
         raise unreadable(source, error) from error
     raise FileError(f"{source} has the ending {source.suffix!r}; readable are {', '.join(READABLE)}")
+
+
+def _read_csv(source: Path) -> pa.Table:
+    """Numbers where that loses nothing, else text as it stands: an id 007 is not 7."""
+    options = pa.csv.ReadOptions(use_threads=False)  # so that an error names its line
+    table = pa.csv.read_csv(source, read_options=options)
+    if binary := [field.name for field in table.schema if pa.types.is_binary(field.type)]:
+        raise FileError(f"{source} holds bytes that are no UTF-8 in column {binary[0]!r}; save it as UTF-8")
+    kept = {field.name for field in table.schema if pa.types.is_string(field.type) or pa.types.is_floating(field.type)}
+    typed = dict.fromkeys(set(table.column_names) - kept, pa.string())
+    if not typed:
+        return table
+    conversion = pa.csv.ConvertOptions(column_types=typed, include_columns=list(typed), strings_can_be_null=True)
+    text = pa.csv.read_csv(source, read_options=options, convert_options=conversion)
+    for name in typed:
+        at, numbers = table.column_names.index(name), table[name]
+        if pa.types.is_null(numbers.type):
+            continue
+        if not pa.types.is_integer(numbers.type) or not numbers.cast(pa.string()).equals(text[name]):
+            table = table.set_column(at, name, text[name])
+    return table
 
 
 def with_metadata(schema: pa.Schema, entries: Mapping[str, str]) -> pa.Schema:
@@ -233,13 +254,16 @@ def metadata_entry(schema: pa.Schema, key: str) -> str | None:
     return None if value is None else value.decode()
 
 
-def check_output(path: str | Path, *, overwrite: bool) -> Path:
+def check_output(path: str | Path, *, overwrite: bool, directory: bool = False) -> Path:
     """Refuse an output that cannot be written, before any work is done for it; gives the absolute path.
 
     Raises:
-        FileError: It exists and `overwrite` is false, or its folder does not exist.
+        FileError: It exists and `overwrite` is false or it is no file (no directory, where one is to be written), or
+            its folder does not exist.
     """
     target = Path(path).resolve()
+    if target.exists() and not (target.is_dir() if directory else target.is_file()):
+        raise FileError(f"{target} is no {'directory' if directory else 'regular file'}; choose another name")
     if target.exists() and not overwrite:
         raise FileError(f"{target} exists; choose another name or pass --overwrite (overwrite=True)")
     if not target.parent.is_dir():
@@ -261,6 +285,8 @@ def existing(path: str | Path) -> Path:
 
 def unreadable(path: Path, error: Exception) -> FileError:
     """Say that a file is not what its ending says."""
+    if isinstance(error, pa.ArrowMemoryError):
+        return FileError(f"memory does not suffice to read {path} ({_one_line(error)}); the file itself may be sound")
     kind = "Parquet" if path.suffix == ".parquet" else path.suffix
     return FileError(f"{path} is no readable {kind} file ({_one_line(error)}); write it anew")
 

@@ -339,6 +339,8 @@ def render_plain(
 def _plain(template: Template, text: str, values: Mapping[str, Any]) -> str:
     def value(match: re.Match[str]) -> str:
         found = values[match[1]]
+        if isinstance(found, bool):
+            return str(found).lower()
         return template.missing[match[1]] if found is None else str(found)
 
     return re.sub(r"\{(\w+)\}", value, text)

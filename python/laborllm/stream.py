@@ -52,7 +52,7 @@ class PanelStream:
         self._source, self._columns, self._shard, self._memory = source, dict(columns), shard, memory
         self._dataset, self._drop = dataset, drop_null_occupations
         self._read = False
-        self._broken: Exception | None = None
+        self._broken: BaseException | None = None
         self._pieces: _core.Pieces | None = None
         self._done = PanelReport(0, 0)
         self._handed = 0
@@ -179,16 +179,16 @@ class PanelStream:
         except PanelError as error:
             if self._broken is None:
                 raise
-            if isinstance(self._broken, LaborLLMError):
+            if isinstance(self._broken, LaborLLMError) or not isinstance(self._broken, Exception):
                 raise self._broken from None
             where, reason = str(error).split(":", maxsplit=1)[0], " ".join(str(self._broken).split())
             raise PanelError(f"{where}: {type(self._broken).__name__}: {reason}") from self._broken
 
     def _watched(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-        """The same batches; keeps what their source raised, which Arrow passes on as a whole traceback."""
+        """The same batches; keeps what was raised meanwhile, Ctrl-C too: Arrow passes it on as the text of a traceback."""
         try:
             yield from reader
-        except Exception as error:
+        except BaseException as error:
             self._broken = error
             raise
 

@@ -238,19 +238,34 @@ def _surroundings(template: Template) -> tuple[list[str], list[str]]:
 
 
 def encode(
-    resumes: pa.Table | Iterable[pa.RecordBatch], tokenizer: tokenizers.Tokenizer, *, units: TitleUnits
+    resumes: pa.Table | Iterable[pa.RecordBatch],
+    tokenizer: tokenizers.Tokenizer,
+    *,
+    units: TitleUnits,
+    template: Template | None = None,
 ) -> Tokens:
     """Encode rendered resumes and find every title's unit in the tokens.
+
+    Args:
+        resumes: What `render` gives.
+        tokenizer: A fast tokenizer.
+        units: The unit of each title under it.
+        template: That of the resumes, whose own words may be special tokens of the tokenizer.
 
     Raises:
         TokenizerError: The tokens of some title are not its unit, or a text holds a special token's text; the message
             names the worker.
     """
     batches = resumes.to_batches() if isinstance(resumes, pa.Table) else resumes
-    return Tokens.concatenate([_encode_batch(batch, tokenizer, units) for batch in batches])
+    words = f"{template.header}\n{template.row}\n{template.end}" if template else ""
+    special = [token.content for token in tokenizer.get_added_tokens_decoder().values() if token.special]
+    foreign = [content for content in special if content and content not in words]
+    return Tokens.concatenate([_encode_batch(batch, tokenizer, units, foreign) for batch in batches])
 
 
-def _encode_batch(batch: pa.RecordBatch, tokenizer: tokenizers.Tokenizer, units: TitleUnits) -> Tokens:
+def _encode_batch(
+    batch: pa.RecordBatch, tokenizer: tokenizers.Tokenizer, units: TitleUnits, foreign: list[str]
+) -> Tokens:
     texts: list[str] = batch.column("resume").to_pylist()
     rows = batch.column("title_start").offsets.to_numpy().astype(np.int64)
     first_byte = batch.column("title_start").flatten().to_numpy()
@@ -259,7 +274,6 @@ def _encode_batch(batch: pa.RecordBatch, tokenizer: tokenizers.Tokenizer, units:
     rows -= rows[0]
     starts, stops = np.empty(len(states), np.int32), np.empty(len(states), np.int32)
     ids: list[np.ndarray] = []
-    special = [token.content for token in tokenizer.get_added_tokens_decoder().values()]
     for index, encoded in enumerate(_encode(tokenizer, texts)):
         own = slice(int(rows[index]), int(rows[index + 1]))
         characters = _character_positions(texts[index])
@@ -272,10 +286,10 @@ def _encode_batch(batch: pa.RecordBatch, tokenizer: tokenizers.Tokenizer, units:
                     f"in the resume of worker {batch.column('worker_id')[index]} the tokens of row {row - own.start} "
                     "are not those its title has elsewhere; the tokenizer does not fit this panel's text"
                 )
-        if any(content in texts[index] for content in special):
+        if found := [content for content in foreign if content in texts[index]]:
             raise TokenizerError(
                 f"the resume of worker {batch.column('worker_id')[index]} holds the text of a special token; "
-                "reword the value in the panel"
+                f"reword the value in the panel ({found[0]!r})"
             )
         ids.append(np.asarray(encoded.ids, np.int32))
     lengths = np.array([len(text) for text in ids], np.int64)

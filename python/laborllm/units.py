@@ -48,7 +48,8 @@ def encode_titles(
             ids.append(np.array(tokens[len(head) :], np.int32))
     offsets = np.cumsum([0, *map(len, ids)], dtype=np.int64)
     units = pa.LargeListArray.from_arrays(offsets, np.concatenate([np.empty(0, np.int32), *ids]))
-    added = np.isin(units.values.to_numpy(), list(tokenizer.get_added_tokens_decoder()))
+    special = [index for index, token in tokenizer.get_added_tokens_decoder().items() if token.special]
+    added = np.isin(units.values.to_numpy(), special)
     rows = np.searchsorted(offsets, np.flatnonzero(added), side="right") - 1
     refuse_special_text(tokenizer, [titles[row] for row in np.unique(rows)])
     refuse_unknown(tokenizer, titles, units)
@@ -70,16 +71,16 @@ def _lengths_and_texts(*texts: str) -> Iterator[bytes]:
 
 
 def refuse_special_text(tokenizer: tokenizers.Tokenizer, titles: Sequence[str]) -> None:
-    """Refuse a title that holds what the tokenizer reads as one added token.
+    """Refuse a title that holds what the tokenizer reads as a special token.
 
     Raises:
         TokenizerError: The message names the title.
     """
     for token in tokenizer.get_added_tokens_decoder().values():
         for title in titles:
-            if token.content and token.content in title:
+            if token.special and token.content and token.content in title:
                 raise TokenizerError(
-                    f"the title {title!r} holds {token.content!r}, which the tokenizer reads as one token"
+                    f"the title {title!r} holds {token.content!r}, which the tokenizer reads as a special token"
                 )
 
 

@@ -18,6 +18,7 @@ use arrow_select::take::take;
 use rayon::prelude::*;
 
 use crate::panel::Checked;
+use crate::process::check_threads;
 use crate::resume::Choice;
 use crate::template::Template;
 use crate::windows::{Window, Windows};
@@ -89,6 +90,7 @@ impl Renderer {
 
     /// Start to print the batches that come next; a batch that is alone is printed on all threads.
     fn start(&mut self) -> Result<()> {
+        check_threads()?;
         let threads = rayon::current_num_threads();
         while self.printing.len() <= threads {
             while self.waiting.is_empty()
@@ -135,6 +137,9 @@ impl Iterator for Renderer {
 
 impl Drop for Renderer {
     fn drop(&mut self) {
+        if check_threads().is_err() {
+            return std::mem::forget(std::mem::take(&mut self.printing));
+        }
         for (_plan, printed) in self.printing.drain(..) {
             // what is printed is let go of here too
             drop(printed.recv());

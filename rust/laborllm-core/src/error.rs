@@ -13,6 +13,8 @@ pub enum Kind {
     Trie,
     /// A token table that cannot be packed as asked.
     Packing,
+    /// The process cannot do it.
+    Process,
 }
 
 /// Short name for results of this crate.
@@ -22,6 +24,11 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// Work for threads that a fork left behind.
+    #[error(
+        "this process was forked from one that had used laborllm's threads, which do not live in it; start worker processes by spawn or forkserver (multiprocessing.get_context(\"spawn\"); torch's DataLoader: multiprocessing_context=\"spawn\")"
+    )]
+    Forked,
     /// A required column is absent.
     #[error("the panel has no column '{column}'; present are {}; rename one, or map it with columns={{\"{column}\": …}}", names(.present))]
     MissingColumn {
@@ -547,6 +554,7 @@ impl Error {
     /// Which contract this is about, and so which Python exception it becomes.
     pub fn kind(&self) -> Kind {
         match self {
+            Self::Forked => Kind::Process,
             Self::Syntax { .. }
             | Self::LoosePhrase { .. }
             | Self::RowForm { .. }

@@ -22,6 +22,7 @@ pub mod pack;
 pub mod panel;
 mod pool;
 mod printing;
+mod process;
 #[doc(hidden)]
 pub mod probe;
 mod radix;

@@ -9,6 +9,7 @@ use arrow_schema::{ArrowError, Schema, SchemaRef};
 use crate::bin_form::Form;
 use crate::bins::{FirstFit, Groups, best_fit, shuffled};
 use crate::error::within;
+use crate::process::check_threads;
 use crate::token_table::{Careers, Place};
 use crate::{Error, Result};
 
@@ -80,6 +81,7 @@ impl BestFit {
         options: Options,
         seed: Option<u64>,
     ) -> Result<Self> {
+        check_threads()?;
         let form = Form::new(schema, options)?;
         let mut careers = Careers::default();
         for batch in batches {
@@ -105,6 +107,9 @@ impl Iterator for BestFit {
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.ready.is_empty() {
+            if let Err(error) = check_threads() {
+                return Some(Err(ArrowError::ComputeError(error.sentence())));
+            }
             let most = rayon::current_num_threads() * self.form.bins_per_batch();
             let stop = self.bins.len().min(self.next + most);
             let batches = self.form.write(&self.careers, &self.bins, self.next..stop);
@@ -187,6 +192,7 @@ impl Stream {
         if bins == 0 {
             return Ok(Vec::new());
         }
+        check_threads()?;
         let unwritten = |error: ArrowError| Error::token_column("input_ids", &error);
         let groups = Groups::new(&self.bin_of, self.rule.opened() - self.written);
         let batches: std::result::Result<Vec<_>, _> = self

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use crate::columns::{Coded, dictionary, is_integer, is_text, validated};
 use crate::keys::{Column, Columns, Ids, KeyColumns, read_keys};
 use crate::order::{Keys, Rows};
+use crate::process::check_threads;
 use crate::workers;
 use crate::{Error, Result};
 
@@ -83,6 +84,7 @@ pub struct Checked {
 /// The first breach of the contract, in this order: columns and types, null keys, occupations, repeated years, fixed
 /// fields that change; rows are those of the input, counted from 0.
 pub fn check(schema: &SchemaRef, batches: &[RecordBatch], options: &Options) -> Result<Checked> {
+    check_threads()?;
     let columns = Columns::new(schema, batches, &options.columns)?;
     let keys = read_keys(&columns, options)?;
     let (states, kept) = read_states(&columns, options, &keys)?;

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 
 use crate::factorise::factorise;
 use crate::panel::{self, Checked, Options, Report};
+use crate::process::check_threads;
 use crate::shards::{self, Shard};
 use crate::{Error, Result};
 
@@ -234,6 +235,7 @@ impl Stream {
 
     /// Check the next pieces, one per thread.
     fn refill(&mut self) -> Result<()> {
+        check_threads()?;
         let mut pieces = Vec::new();
         let mut cut = Ok(());
         while pieces.len() < rayon::current_num_threads() {

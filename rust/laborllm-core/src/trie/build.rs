@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use super::sort::Sorted;
 use super::{Label, NOWHERE, TitleTrie, Units, cut};
+use crate::process::check_threads;
 use crate::{Error, Result};
 
 /// Units of a part, at least.
@@ -18,6 +19,7 @@ const LONGEST: usize = 512;
 /// # Errors
 /// Units that are empty, equal, or begin another, with all their rows; more tokens than 32 bits count.
 pub(super) fn build(units: Units<'_>) -> Result<TitleTrie> {
+    check_threads()?;
     if units.all().len() >= NOWHERE as usize {
         return Err(Error::TrieSize {
             tokens: units.all().len(),

@@ -5,6 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{Label, Labels, greatest, with_labels};
+use crate::process::check_threads;
 use crate::{Error, Result};
 
 /// Nodes that are looked at in one go.
@@ -12,6 +13,7 @@ const RUN: usize = 1 << 14;
 
 /// Refuse arrays that are no trie.
 pub(super) fn check(first: &[u32], labels: &Labels, titles: &[u32]) -> Result<()> {
+    check_threads()?;
     let leaves = with_labels!(labels, labels => leaves(first, labels))?;
     if leaves != titles.len() {
         return Err(broken(format!(
