@@ -208,7 +208,15 @@ def test_usage_errors_exit_with_two_and_debug_shows_the_traceback(files, run):
     from laborllm.errors import FileError
 
     with pytest.raises(FileError):
-        run("--debug", "split", files / "absent.parquet", "--occupations", files / "occupations.parquet", "-o", "x")
+        run(
+            "--debug",
+            "split",
+            files / "absent.parquet",
+            "--occupations",
+            files / "occupations.parquet",
+            "-o",
+            "x.parquet",
+        )
 
 
 @pytest.mark.parametrize(
@@ -245,7 +253,14 @@ def test_a_shard_that_does_not_exist_is_a_usage_error(run, tmp_path, shard):
     (tmp_path / "o.csv").write_text("code,title,status\n1,Cooks,employed\n")
     (tmp_path / "p.csv").write_text("worker_id,year,occupation\n1,1990,Cooks\n")
     code, _, err = run(
-        "resumes", tmp_path / "p.csv", "--occupations", tmp_path / "o.csv", "-o", tmp_path / "r.parquet", "--shard", shard
+        "resumes",
+        tmp_path / "p.csv",
+        "--occupations",
+        tmp_path / "o.csv",
+        "-o",
+        tmp_path / "r.parquet",
+        "--shard",
+        shard,
     )
     assert code == 2
     assert "is not i/n" in err

@@ -103,7 +103,10 @@ def test_a_directory_of_somebody_else_is_never_overwritten(tmp_path):
     (tmp_path / "mine" / "thesis.tex").write_text("precious")
     (tmp_path / "file").write_text("precious")
     for name in ("mine", "file"):
-        with pytest.raises(FileError, match="not overwritten"), output_directory(tmp_path / name, overwrite=True):
+        with (
+            pytest.raises(FileError, match=r"not overwritten|is no dir"),
+            output_directory(tmp_path / name, overwrite=True),
+        ):
             pass
     assert (tmp_path / "mine" / "thesis.tex").read_text() == (tmp_path / "file").read_text() == "precious"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine"]

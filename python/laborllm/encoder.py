@@ -61,7 +61,9 @@ class PanelEncoder:
             TokenizerError: As `laborllm.tokens.encode`.
         """
         if panel.num_rows < DIRECT_ROWS:
-            return encode(render(panel, self.template, windows=windows), self.tokenizer, units=self.units, template=self.template)
+            return encode(
+                render(panel, self.template, windows=windows), self.tokenizer, units=self.units, template=self.template
+            )
         return Tokens.concatenate([from_arrow(batch) for batch in self.table(panel, windows)])
 
     def table(self, panel: Panel, windows: Windows | None = None) -> pa.RecordBatchReader:

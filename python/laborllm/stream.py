@@ -185,7 +185,7 @@ class PanelStream:
             raise PanelError(f"{where}: {type(self._broken).__name__}: {reason}") from self._broken
 
     def _watched(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-        """The same batches; keeps what was raised meanwhile, Ctrl-C too: Arrow passes it on as the text of a traceback."""
+        """The same batches; keeps what was raised meanwhile, Ctrl-C too: Arrow passes on the text of a traceback."""
         try:
             yield from reader
         except BaseException as error:

@@ -161,7 +161,7 @@ class TitleTrie:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all arrays: 6.2 a node (8.2 where tokens exceed 65,535), 4 a title, a bit for each token up to 4 M."""
+        """Bytes of all arrays: 6.2 a node (8.2 where tokens exceed 65,535), 4 a title, a bit for each token."""
         return self._core.nbytes
 
     @property

@@ -22,9 +22,9 @@ pub mod pack;
 pub mod panel;
 mod pool;
 mod printing;
-mod process;
 #[doc(hidden)]
 pub mod probe;
+mod process;
 mod radix;
 pub mod resume;
 mod segments;
