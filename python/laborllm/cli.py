@@ -85,7 +85,7 @@ def main() -> None:
     """Run the command line; an error that the user can repair is one line on stderr and exit code 1."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # ours are the only ones
     warnings.filterwarnings("ignore", message=".is_gradient_checkpointing.", category=FutureWarning)  # peft's affair
-    warnings.showwarning = _note_warning
+    warnings.showwarning = _note_warning  # type: ignore[assignment]  # where in the source does not matter
     signal.signal(signal.SIGTERM, _terminated)
     try:
         app()
