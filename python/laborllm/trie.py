@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from laborllm import _core
-from laborllm.errors import TrieError
+from laborllm.errors import FileError, TrieError
 from laborllm.files import existing, metadata_entry, output_file, unreadable, with_metadata
 from laborllm.units import encode_titles, units_digest
 
@@ -74,8 +75,8 @@ class TitleTrie:
             tokenizer: A fast tokenizer, as `laborllm.tokens.load_tokenizer` gives it.
             prompt: What stands before every title, without the space: the open line of a resume, "1994:".
             terminator: What ends every title.
-            cache: A folder. The trie is kept there under a hash of tokenizer, prompt, terminator and titles, and
-                loaded from there the next time.
+            cache: A folder, made where there is none. The trie is kept there under a hash of tokenizer, prompt,
+                terminator and titles, and loaded from there the next time; a damaged file is written anew.
 
         Raises:
             TokenizerError: The tokenizer cannot spell a title, or merges the prompt's end with it.
@@ -86,8 +87,10 @@ class TitleTrie:
             return cls(encode_titles(texts, tokenizer, prompt=prompt, terminator=terminator))
         digest = units_digest(texts, tokenizer, prompt=prompt, terminator=terminator)
         path = Path(cache) / f"titles-{digest}.arrow"
-        if not path.exists():
-            cls(encode_titles(texts, tokenizer, prompt=prompt, terminator=terminator)).save(path, overwrite=True)
+        with suppress(FileError):
+            return cls.load(path)
+        Path(cache).mkdir(parents=True, exist_ok=True)
+        cls(encode_titles(texts, tokenizer, prompt=prompt, terminator=terminator)).save(path, overwrite=True)
         return cls.load(path)
 
     @classmethod
