@@ -72,7 +72,7 @@ def assert_one_line_and_no_file(result: tuple[int, str, str], folder: Path) -> N
     lines = [line for line in err.splitlines() if line.strip()]
     assert (code, out, len(lines)) == (1, "", 1), err
     assert "out.parquet could not be written (" in lines[0]
-    assert lines[0].endswith("nothing stands under that name")
+    assert lines[0].endswith("is unchanged")
     assert list(folder.iterdir()) == []
 
 

@@ -10,7 +10,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
-from laborllm.errors import PanelError
+from laborllm.errors import ModelError, PanelError
 from laborllm.generate import decode, next_rows
 from tests.samples import HARD_TITLES
 from tests.test_score import make
@@ -104,3 +104,18 @@ def test_penalties_in_the_configuration_of_a_base_change_nothing():
     plain = [list(decode(scorer, ahead, **options)) for options in ({}, {"samples": 20})]
     scorer.model.generation_config.repetition_penalty = 20.0
     assert [list(decode(scorer, ahead, **options)) for options in ({}, {"samples": 20})] == plain
+
+
+def test_an_end_of_text_that_titles_hold_ends_none_of_them():
+    scorer, panel = make(workers=3, dtype=torch.float32)
+    ahead = next_rows(panel)
+    expected = [decoded.title for decoded in decode(scorer, ahead)]
+    scorer.model.config.eos_token_id = scorer.units.ids[0][0]
+    assert [decoded.title for decoded in decode(scorer, ahead)] == expected
+
+
+@pytest.mark.parametrize("options", [{"beams": 0}, {"samples": -1}])
+def test_numbers_of_sequences_that_are_none_are_refused(options):
+    scorer, panel = make(workers=1)
+    with pytest.raises(ModelError, match="are no numbers of sequences"):
+        list(decode(scorer, next_rows(panel), **options))

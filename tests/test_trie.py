@@ -199,6 +199,10 @@ def test_the_arrays_are_views_that_cannot_be_written() -> None:
         ("text", "units are lists of token ids"),
         (pa.array(["text"]), "units are lists of token ids, not"),
         (pa.array([[0.5]]), "units are lists of token ids, not"),
+        ([[1.5, 2.0]], "units are lists of token ids, not"),
+        ([b"ab"], "units are lists of token ids, not"),
+        (pa.array([[5], [2**63 + 1]], pa.list_(pa.uint64())), "the unit in row 1 holds no number that 63 bits hold"),
+        ([[None]], "the unit in row 0 holds no number"),
     ],
 )
 def test_units_that_make_no_trie_are_refused_by_row(units: object, message: str) -> None:
@@ -219,8 +223,21 @@ def test_what_the_trie_never_gave_is_refused() -> None:
         trie.allowed(root, subsets=trie.restrict([True, False]), which=np.array([1]))
     with pytest.raises(TrieError, match="a subset of 2 words is not one of this trie, whose subsets have 1"):
         trie.allowed(root, subsets=np.zeros((1, 2), np.uint64))
-    with pytest.raises(TrieError, match="the set is over 1 titles, the trie holds 2"):
-        trie.restrict([True])
+    for sets in ([True], [], [[True, False], [True]], np.zeros((0, 2), bool), [1, 0], ["no", ""]):
+        with pytest.raises(TrieError, match=r"one for each of the 2 titles|make no array"):
+            trie.restrict(sets)
+    two = trie.restrict(np.eye(2, dtype=bool))
+    for call in (trie.allowed, trie.edges):
+        with pytest.raises(TrieError, match="there are 1 states but 2 subsets"):
+            call(root, subsets=two)
+        with pytest.raises(TrieError, match="there are 1 states but 3 entries of which"):
+            call(root, subsets=two, which=np.zeros(3, np.int64))
+        with pytest.raises(TrieError, match="subsets must be a contiguous"):
+            call(np.zeros(2, np.uint32), subsets=np.asfortranarray(np.tile(two, (1, 2))))
+        with pytest.raises(TrieError, match="which= names sets, but there are none"):
+            call(root, which=np.zeros(1, np.int64))
+    with pytest.raises(TrieError, match="steps=-1"):
+        trie.rollback(root, steps=-1)
 
 
 @pytest.mark.parametrize(
@@ -230,11 +247,12 @@ def test_what_the_trie_never_gave_is_refused() -> None:
         (np.zeros((2, 2), np.int32), "there are 1 states but 2 rows of the bitmask"),
         (
             np.zeros((1, 2), np.int64),
-            r"bitmask must be a contiguous and writable int32 numpy array of 2 dim.* not int64",
+            r"bitmask must be .* int32 numpy array of 2 dimensions, not int64",
         ),
         (np.zeros((1, 4), np.int32)[:, ::2], "bitmask must be a contiguous"),
-        (np.broadcast_to(np.int32(0), (1, 2)), "bitmask must be a contiguous and writable"),
-        ([[0, 0]], "bitmask must be"),
+        (np.zeros((2, 2), np.int32, order="F"), "bitmask must be a contiguous"),
+        ([np.zeros(2, np.int32)], "the bitmask is a list, not memory to write to"),
+        (np.broadcast_to(np.int32(0), (1, 2)), "bitmask must be a contiguous"),
     ],
 )
 def test_bitmasks_of_another_kind_are_refused(mask: object, message: str) -> None:
@@ -244,7 +262,7 @@ def test_bitmasks_of_another_kind_are_refused(mask: object, message: str) -> Non
 
 @pytest.mark.parametrize("states", [[0], np.zeros(1), np.zeros(1, np.int64), np.zeros((1, 1), np.uint32), None])
 def test_states_of_another_kind_are_refused(states: object) -> None:
-    with pytest.raises(TrieError, match="states must be a contiguous uint32 numpy array of 1 dimension"):
+    with pytest.raises(TrieError, match=r"states must be a contiguous \(C order\) uint32 numpy array of 1 dimension"):
         TitleTrie([[1, 2]]).allowed(states)
 
 
@@ -259,6 +277,23 @@ def test_a_trie_survives_a_file_and_another_process(tmp_path: Path) -> None:
         with pytest.raises(FileError, match="exists"):
             trie.save(path)
         assert len(pickle.dumps(trie)) < 1.2 * trie.nbytes + 2_000
+
+
+def test_threads_that_save_under_one_name_do_not_meet(tmp_path: Path) -> None:
+    trie, path = TitleTrie(random_units(300, tokens=30, longest=6)), tmp_path / "titles.arrow"
+
+    def save_and_load(_: int) -> bool:
+        trie.save(path, overwrite=True)
+        return same(TitleTrie.load(path), trie)
+
+    with ThreadPoolExecutor(8) as threads:
+        assert all(threads.map(save_and_load, range(80)))
+    assert [file.name for file in tmp_path.iterdir()] == ["titles.arrow"]
+
+
+def test_the_longest_unit_is_known() -> None:
+    units = random_units(300, tokens=30, longest=6)
+    assert TitleTrie(units).longest == max(map(len, units))
 
 
 def test_a_loaded_trie_outlives_its_name(tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ import pytest
 pytest.importorskip("tokenizers")
 pytestmark = pytest.mark.torch
 
+from tokenizers import Tokenizer, models, normalizers
+
 from laborllm.errors import TokenizerError, TrieError
 from laborllm.occupations import Occupations
 from laborllm.resume import Template
@@ -91,11 +93,34 @@ def test_a_cached_trie_is_read_instead_of_encoding_again(tmp_path: Path, monkeyp
     [
         (["Cooks", "two\nlines"], r"'two\\nlines' \(row 1\) .* holds the terminator"),
         (["Cooks", None], r"None \(row 1\) is no text"),
+        (["Cooks", " "], r"' ' \(row 1\) is no text, is blank"),
+        (["Cooks", 7], "titles are a list of text"),
         (["Cooks <|end_of_text|>"], "reads as a special token"),
     ],
 )
-def test_titles_that_cannot_be_said_are_refused_by_name(titles: list, message: str) -> None:
-    with pytest.raises(TokenizerError, match=message):
-        TitleTrie.from_titles(titles, family("llama-3"), prompt=PROMPT)
+def test_titles_that_cannot_be_said_are_refused_by_name(titles: list, message: str, tmp_path: Path) -> None:
+    for options in ({}, {"cache": tmp_path}):
+        with pytest.raises(TokenizerError, match=message):
+            TitleTrie.from_titles(titles, family("llama-3"), prompt=PROMPT, **options)
     with pytest.raises(TrieError, match="row 0 equals the unit in row 1"):
         TitleTrie.from_titles(["Cooks", "Cooks"], family("llama-3"), prompt=PROMPT)
+
+
+@pytest.mark.parametrize("direction", ["left", "right"])
+def test_padding_and_truncation_left_on_by_an_earlier_call_change_nothing(direction: str) -> None:
+    expected = encode_titles(HARD_TITLES, family("llama-3"), prompt=PROMPT, terminator="\n")
+    tokenizer = family("llama-3")
+    tokenizer.enable_padding(length=40, pad_id=3, direction=direction)
+    tokenizer.enable_truncation(6)
+    assert encode_titles(HARD_TITLES, tokenizer, prompt=PROMPT, terminator="\n").equals(expected)
+    assert tokenizer.truncation["max_length"] == 6
+
+
+def test_letters_and_terminators_that_the_tokenizer_drops_are_noticed() -> None:
+    tokenizer = Tokenizer(models.BPE({letter: at for at, letter in enumerate(" 1994:Coksurne\n")}, []))
+    assert encode_titles(["Cooks"], tokenizer, prompt="1994:", terminator="\n").to_pylist() == [[0, 6, 7, 7, 8, 9, 14]]
+    with pytest.raises(TokenizerError, match="cannot spell 'Co☃ks': it drops '☃'"):
+        encode_titles(["Cooks", "Co☃ks"], tokenizer, prompt="1994:", terminator="\n")
+    tokenizer.normalizer = normalizers.Strip()
+    with pytest.raises(TokenizerError, match="drops the terminator"):
+        encode_titles(["Cooks"], tokenizer, prompt="1994:", terminator="\n")

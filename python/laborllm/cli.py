@@ -53,7 +53,7 @@ DropNull = Annotated[
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an output that exists.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, max=2**63 - 1, help="Seed of everything random.")]
 TemplateName = Annotated[str, typer.Option("--template", help="Name or TOML file of the resume's template.")]
 Without = Annotated[list[str] | None, typer.Option("--without", help="Leave out the bracketed phrase of this field.")]
 Shard = Annotated[str | None, typer.Option("--shard", help="Only shard i of n, as i/n, counted from 0.")]
@@ -415,7 +415,9 @@ def report(
 def generate(
     model: Annotated[Path, typer.Argument(help="A language model's directory.")],
     history: Annotated[Path, typer.Option("--history", help="A panel of histories; each gets its next occupation.")],
-    year: Annotated[int | None, typer.Option(help="Year to predict; by default each worker's last plus one.")] = None,
+    year: Annotated[
+        int | None, typer.Option(min=1, max=9999, help="Year to predict; by default each worker's last plus one.")
+    ] = None,
     education: Annotated[
         str | None, typer.Option(help="Education in that year; by default that of the last row.")
     ] = None,

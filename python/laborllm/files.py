@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 import pyarrow as pa
@@ -271,6 +272,18 @@ def check_output(path: str | Path, *, overwrite: bool, directory: bool = False) 
     return target
 
 
+def make_folder(path: str | Path) -> None:
+    """Make a folder, and those above it, where there is none.
+
+    Raises:
+        FileError: It cannot be made.
+    """
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"the folder {path} cannot be made ({_one_line(error)}); choose another") from error
+
+
 def existing(path: str | Path) -> Path:
     """Refuse a path without a file.
 
@@ -292,7 +305,7 @@ def unreadable(path: Path, error: Exception) -> FileError:
 
 
 def _temporary(target: Path) -> Path:
-    return target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    return target.with_name(f".{target.name}.{token_hex(6)}.tmp")
 
 
 def _sync(path: Path) -> None:

@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from laborllm import _core
 from laborllm.errors import FileError, TrieError
-from laborllm.files import existing, metadata_entry, output_file, unreadable, with_metadata
-from laborllm.units import encode_titles, units_digest
+from laborllm.files import existing, make_folder, metadata_entry, output_file, unreadable, with_metadata
+from laborllm.units import checked_titles, encode_titles, units_digest
 
 if TYPE_CHECKING:
     import tokenizers
@@ -82,20 +82,22 @@ class TitleTrie:
             TokenizerError: The tokenizer cannot spell a title, or merges the prompt's end with it.
             TrieError: As for the units; a title that repeats another does so by its tokens.
         """
-        texts = pa.array(titles).to_pylist()
+        texts = checked_titles(titles, terminator)
         if cache is None:
             return cls(encode_titles(texts, tokenizer, prompt=prompt, terminator=terminator))
         digest = units_digest(texts, tokenizer, prompt=prompt, terminator=terminator)
         path = Path(cache) / f"titles-{digest}.arrow"
         with suppress(FileError):
             return cls.load(path)
-        Path(cache).mkdir(parents=True, exist_ok=True)
+        make_folder(cache)
         cls(encode_titles(texts, tokenizer, prompt=prompt, terminator=terminator)).save(path, overwrite=True)
         return cls.load(path)
 
     @classmethod
     def load(cls, path: str | Path) -> TitleTrie:
         """Map a saved trie into memory; processes that load one file share it.
+
+        The file may be replaced or removed meanwhile, as `save` does it, but not written over in place.
 
         Raises:
             FileError: There is no such file, or it is damaged.
@@ -161,6 +163,14 @@ class TitleTrie:
     def num_nodes(self) -> int:
         """Nodes, the root among them."""
         return self._core.num_nodes
+
+    @cached_property
+    def longest(self) -> int:
+        """Tokens of the longest unit: the `max_new_tokens` within which every title ends."""
+        depth, begin, end = -1, 0, 1
+        while begin < end:
+            depth, begin, end = depth + 1, end, int(self.first[end]) + 1
+        return depth
 
     @property
     def nbytes(self) -> int:
@@ -232,7 +242,7 @@ class TitleTrie:
         Raises:
             TrieError: A state or a set that this trie never gave, or an array of another kind.
         """
-        return self._core.allowed(states, subsets, which)
+        return self._core.allowed(states, _of(subsets, which), which)
 
     def edges(
         self, states: np.ndarray, *, subsets: np.ndarray | None = None, which: np.ndarray | None = None
@@ -242,7 +252,7 @@ class TitleTrie:
         They are not given with the tokens, since a step needs one a sequence: without subsets the edge of a row's
         k-th token is `first[states] + k`.
         """
-        return self._core.edges(states, subsets, which)
+        return self._core.edges(states, _of(subsets, which), which)
 
     def advance(self, edges: np.ndarray) -> np.ndarray:
         """Give the states that edges lead to, uint32, the shape of `edges`: each edge plus one."""
@@ -259,6 +269,8 @@ class TitleTrie:
 
     def rollback(self, states: np.ndarray, *, steps: int = 1) -> np.ndarray:
         """Give the states so many tokens earlier, uint32, (B,); before the root there is the root."""
+        if steps < 0:
+            raise TrieError(f"steps={steps} is no number of tokens to go back")
         return self._core.rollback(states, steps)
 
     def title(self, states: np.ndarray) -> np.ndarray:
@@ -288,7 +300,10 @@ class TitleTrie:
         Raises:
             TrieError: An unknown state, a mask too narrow or of another kind.
         """
-        self._core.fill_bitmask(states, np.asarray(bitmask), previous, subsets, which)
+        words = np.asarray(bitmask)
+        if words is not bitmask and words.flags.owndata:
+            raise TrieError(f"the bitmask is a {type(bitmask).__name__}, not memory to write to; pass a numpy array")
+        self._core.fill_bitmask(states, words, previous, _of(subsets, which), which)
 
     def restrict(self, titles: Any) -> np.ndarray:
         """Give the nodes that lead to one of some titles, for the `subsets` of the other methods.
@@ -299,15 +314,30 @@ class TitleTrie:
         Returns:
             uint64, shape (S, words): bit n % 64 of word n // 64 is node n.
         """
-        sets = np.atleast_2d(np.ascontiguousarray(titles, bool))
-        return self._core.restrict(sets).reshape(len(sets), -1)
+        sets = np.atleast_2d(_array(titles, "titles"))
+        if sets.dtype != bool or sets.ndim != 2 or not len(sets) or sets.shape[1] != self.num_titles:
+            raise TrieError(
+                f"the sets are {sets.dtype} of shape {sets.shape}; pass truth values, one for each of the "
+                f"{self.num_titles} titles"
+            )
+        return self._core.restrict(np.ascontiguousarray(sets)).reshape(len(sets), -1)
+
+
+def _of(subsets: np.ndarray | None, which: np.ndarray | None) -> np.ndarray | None:
+    if subsets is None and which is not None:
+        raise TrieError("which= names sets, but there are none; pass subsets=, as restrict() gives them")
+    return subsets
+
+
+def _array(values: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise TrieError(f"{name} make no array ({' '.join(str(error).split())}); pass rows of one length") from error
 
 
 def _integers(values: Any, name: str) -> np.ndarray:
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise TrieError(f"{name} have rows of different lengths; pass rows of one length") from error
+    array = _array(values, name)
     if array.size and array.dtype.kind not in "iu":
         raise TrieError(f"{name} are integers, not {array.dtype}")
     return np.ascontiguousarray(array, np.int64)
@@ -321,7 +351,7 @@ def _lists(units: Any) -> pa.Array:
     if hasattr(units, "__arrow_c_array__") or hasattr(units, "__arrow_c_stream__"):
         return _lists(pa.chunked_array(units) if hasattr(units, "__arrow_c_stream__") else pa.array(units))
     try:
-        return pa.array(units, pa.large_list(pa.int64()))
+        return pa.array(units) if len(units) else pa.array([], pa.large_list(pa.int64()))
     except (pa.ArrowException, TypeError, OverflowError) as error:
         raise TrieError(f"units are lists of token ids ({' '.join(str(error).split())})") from error
 

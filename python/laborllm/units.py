@@ -31,9 +31,9 @@ def encode_titles(
         TokenizerError: The tokenizer merges the prompt's end with a title, cannot spell a title, or reads a part of
             one as a special token; a title is null or holds the terminator. The message names the title.
     """
-    for row, title in enumerate(titles):
-        if not isinstance(title, str) or (terminator and terminator in title):
-            raise TokenizerError(f"the title {title!r} (row {row}) is no text, or holds the terminator {terminator!r}")
+    titles = checked_titles(titles, terminator)
+    tokenizer = _plain(tokenizer)
+    _refuse_what_is_dropped(tokenizer, titles, prompt, terminator)
     head = tokenizer.encode(prompt, add_special_tokens=False).ids
     ids: list[np.ndarray] = []
     for start in range(0, len(titles), BATCH):
@@ -54,6 +54,49 @@ def encode_titles(
     refuse_special_text(tokenizer, [titles[row] for row in np.unique(rows)])
     refuse_unknown(tokenizer, titles, units)
     return units
+
+
+def checked_titles(titles: Sequence[str], terminator: str) -> list[str]:
+    """Titles as a list of text.
+
+    Raises:
+        TokenizerError: One is no text, blank, or holds the terminator; the message names it and its row.
+    """
+    try:
+        texts: list[str] = pa.array(titles).to_pylist()
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        raise TokenizerError(f"titles are a list of text ({' '.join(str(error).split())})") from error
+    for row, title in enumerate(texts):
+        if not isinstance(title, str) or not title.strip() or (terminator and terminator in title):
+            raise TokenizerError(
+                f"the title {title!r} (row {row}) is no text, is blank, or holds the terminator {terminator!r}"
+            )
+    return texts
+
+
+def _plain(tokenizer: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+    """The tokenizer, or a copy that neither cuts nor fills texts."""
+    if tokenizer.padding is None and tokenizer.truncation is None:
+        return tokenizer
+    copy = type(tokenizer).from_str(tokenizer.to_str())
+    copy.no_padding()
+    copy.no_truncation()
+    return copy
+
+
+def _refuse_what_is_dropped(
+    tokenizer: tokenizers.Tokenizer, titles: Sequence[str], prompt: str, terminator: str
+) -> None:
+    """Refuse a tokenizer that leaves out the terminator, or a letter of a title, instead of spelling it."""
+    letters = sorted({letter for title in titles for letter in title if not letter.isspace()})
+    texts = [f"{prompt} {letter}{end}" for letter in ["", *letters] for end in ("", terminator)]
+    ids = [one.ids for one in tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    for at, letter in enumerate(letters, 1):
+        if ids[2 * at + 1] == ids[1]:
+            title = next(title for title in titles if letter in title)
+            raise TokenizerError(f"the tokenizer cannot spell {title!r}: it drops {letter!r}")
+        if terminator and ids[2 * at] == ids[2 * at + 1]:
+            raise TokenizerError(f"the tokenizer drops the terminator {terminator!r}, so that titles have no end")
 
 
 def units_digest(titles: Sequence[str], tokenizer: tokenizers.Tokenizer, *, prompt: str, terminator: str) -> str:

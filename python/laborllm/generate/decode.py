@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from transformers import GenerationConfig
 
-from laborllm.errors import PanelError, TrieError
+from laborllm.errors import ModelError, PanelError, TrieError
 from laborllm.generate.processor import TitleLogitsProcessor
 from laborllm.generate.walk import DeviceTrie
 from laborllm.panel import Panel
@@ -97,13 +97,17 @@ def decode(
             title; one as wide as there are titles cannot.
         samples: If positive, this many draws per history from the `masked` law, which is not P(title): masking
             renormalises at every token.
-        seed: Of the draws, which also depend on what is drawn together: the panel, `samples` and `max_tokens`.
+        seed: Of the draws (torch's global generator is set to it), which also depend on what is drawn together: the
+            panel, `samples` and `max_tokens`.
         max_tokens: Padded tokens in one call of the model, unless a single sequence is longer.
 
     Yields:
         One title per history, or `samples` of them, in the order of the target rows.
     """
-    torch.manual_seed(seed)
+    if beams < 1 or samples < 0:
+        raise ModelError(f"beams={beams} and samples={samples} are no numbers of sequences; beams is at least 1")
+    if samples:
+        torch.manual_seed(seed)
     rows, prompts = _prompts(scorer, panel)
     decoder = _Decoder(scorer, beams=beams, samples=samples, max_tokens=max_tokens)
     for begin in range(0, len(rows), READ_AHEAD):
@@ -127,11 +131,18 @@ def _prompts(scorer: TitleScorer, panel: Panel) -> tuple[np.ndarray, list[np.nda
 
 
 def _stop(scorer: TitleScorer) -> int:
-    """The model's end of text; where its vocabulary holds none, a token that ends a title and is inside of none."""
+    """The model's end of text; where it has none, or titles hold it, a token that ends a title and is inside of none.
+
+    Raises:
+        ModelError: There is no such token.
+    """
     config = scorer.model.config
     ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-    known = [end for end in ends if end is not None and end < config.vocab_size]
-    return known[0] if known else scorer.units.ids[0][-1]
+    inside = {token for unit in scorer.units.ids for token in unit[:-1]}
+    for end in [*ends, *dict.fromkeys(unit[-1] for unit in scorer.units.ids)]:
+        if end is not None and end < config.vocab_size and end not in inside:
+            return end
+    raise ModelError("every token that could end a sequence stands inside of a title; give the model another eos token")
 
 
 class _Decoder:

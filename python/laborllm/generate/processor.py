@@ -24,6 +24,9 @@ class TitleLogitsProcessor(LogitsProcessor):
     from the `masked` law, which is not P(title) (the `raw` and `normalized` laws). Beam search needs
     `renormalize_logits=True` for the same law.
 
+    Let `max_new_tokens` be at least `trie.longest`, or long titles are cut; what other processors forbid before it
+    (`suppress_tokens`, `min_new_tokens`) may leave nothing that is allowed.
+
     Args:
         trie: The titles. On the CPU each call costs little more than the new scores; for scores on another device a
             `DeviceTrie` is made there at the first call, whose later calls never wait for the host. Pass a
@@ -42,6 +45,8 @@ class TitleLogitsProcessor(LogitsProcessor):
     supports_continuous_batching = False
 
     def __init__(self, trie: TitleTrie | DeviceTrie, *, prompt_length: int, stop: int, in_place: bool = False) -> None:
+        if prompt_length < 0:
+            raise TrieError(f"prompt_length={prompt_length} is no number of columns; pass the width of the prompts")
         self.trie = trie
         self.prompt_length = prompt_length
         self.stop = stop
@@ -61,6 +66,8 @@ class TitleLogitsProcessor(LogitsProcessor):
             TrieError: V is smaller than the trie's vocabulary or does not hold `stop`, or there are fewer columns
                 than `prompt_length`.
         """
+        if len(input_ids) != len(scores):
+            raise TrieError(f"there are {len(input_ids)} rows of ids and {len(scores)} of scores; pass one for each")
         if input_ids.shape[1] < self.prompt_length:
             raise TrieError(
                 f"there are {input_ids.shape[1]} columns of ids and a prompt_length of {self.prompt_length}; "
@@ -97,6 +104,8 @@ def prefix_allowed_tokens_fn(
     """
 
     def allowed(_batch: int, ids: torch.Tensor) -> list[int]:
+        if not 0 <= prompt_length <= len(ids):
+            raise TrieError(f"there are {len(ids)} ids and a prompt_length of {prompt_length}; pass that of the prompt")
         states = trie.walk(ids[prompt_length:].numpy(force=True)[None])
         _, tokens = trie.allowed(states)
         return tokens.tolist() or [stop]

@@ -2,7 +2,10 @@
 
 use laborllm_core::Error;
 use numpy::ndarray::{Dimension, Ix1, Ix2};
-use numpy::{Element, PyArray, PyArrayMethods, PyReadonlyArray, PyReadwriteArray, dtype};
+use numpy::{
+    Element, PyArray, PyArrayMethods, PyReadonlyArray, PyReadwriteArray, PyUntypedArrayMethods,
+    dtype,
+};
 use pyo3::prelude::*;
 
 use crate::border::raised;
@@ -28,9 +31,18 @@ pub fn writable<'py, T: Element>(
     array: &Bound<'py, PyAny>,
     name: &str,
 ) -> PyResult<PyReadwriteArray<'py, T, Ix2>> {
-    let other = |_| other::<T, Ix2>(array, name, "contiguous and writable");
+    let other = |_| {
+        other::<T, Ix2>(
+            array,
+            name,
+            "contiguous (C order), writable and unused elsewhere",
+        )
+    };
     let typed = array.cast::<PyArray<T, Ix2>>().map_err(|_| other(()))?;
     let mut borrowed = typed.try_readwrite().map_err(|_| other(()))?;
+    if !borrowed.is_c_contiguous() {
+        return Err(other(()));
+    }
     borrowed.as_slice_mut().map_err(|_| other(()))?;
     Ok(borrowed)
 }
@@ -39,9 +51,12 @@ fn readable<'py, T: Element, D: Dimension>(
     array: &Bound<'py, PyAny>,
     name: &str,
 ) -> PyResult<PyReadonlyArray<'py, T, D>> {
-    let other = || other::<T, D>(array, name, "contiguous");
+    let other = || other::<T, D>(array, name, "contiguous (C order)");
     let typed = array.cast::<PyArray<T, D>>().map_err(|_| other())?;
     let borrowed = typed.try_readonly().map_err(|_| other())?;
+    if !borrowed.is_c_contiguous() {
+        return Err(other());
+    }
     borrowed.as_slice().map_err(|_| other())?;
     Ok(borrowed)
 }

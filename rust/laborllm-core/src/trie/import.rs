@@ -73,18 +73,21 @@ fn tokens(values: &ArrayRef, offsets: &[i64]) -> Result<ScalarBuffer<u32>> {
             }
         }
         _ => {
-            let wide = cast(values, &DataType::Int64);
-            let wide = wide.map_err(|error| Error::Unreadable {
+            // what does not fit becomes null
+            let wide = cast(values, &DataType::Int64).map_err(|error| Error::Unreadable {
                 column: "units".to_owned(),
                 reason: error.to_string(),
             })?;
-            let numbers = wide.as_primitive::<Int64Type>().values();
-            let narrow = |at: usize| match u32::try_from(numbers[at]) {
-                Ok(token) => Ok(token),
-                Err(_) if !(start..stop).contains(&at) => Ok(0),
-                Err(_) => Err(no_token(at, numbers[at].to_string())),
+            let wide = wide.as_primitive::<Int64Type>();
+            let narrow = |at: usize| match u32::try_from(wide.value(at)) {
+                Ok(token) if wide.is_valid(at) => Ok(token),
+                _ if !(start..stop).contains(&at) => Ok(0),
+                _ if wide.is_null(at) => {
+                    Err(no_token(at, "no number that 63 bits hold".to_owned()))
+                }
+                _ => Err(no_token(at, wide.value(at).to_string())),
             };
-            (0..numbers.len()).map(narrow).collect()
+            (0..wide.len()).map(narrow).collect()
         }
     }
 }

@@ -78,6 +78,7 @@ impl TitleTrie {
         subsets: &Subsets<'_>,
         one: impl Fn(usize) -> T,
     ) -> Result<(Vec<i64>, Vec<T>)> {
+        subsets.check(states.len())?;
         let (mut indptr, mut found) = (vec![0], Vec::new());
         for (row, &state) in states.iter().enumerate() {
             let nodes = subsets.row(row)?;

@@ -51,6 +51,19 @@ impl<'a> Subsets<'a> {
     }
 
     pub(super) fn check(&self, rows: usize) -> Result<()> {
+        let given = self.which.map_or(self.len(), <[i64]>::len);
+        if given != rows && (self.which.is_some() || given != 1) {
+            let what = if self.which.is_some() {
+                "entries of which"
+            } else {
+                "subsets"
+            };
+            return Err(Error::BatchRows {
+                states: rows,
+                what,
+                other: given,
+            });
+        }
         (0..rows).try_for_each(|row| self.row(row).map(drop))
     }
 
