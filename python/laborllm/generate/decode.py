@@ -141,7 +141,7 @@ def _stop(scorer: TitleScorer) -> int:
     inside = {token for unit in scorer.units.ids for token in unit[:-1]}
     for end in [*ends, *dict.fromkeys(unit[-1] for unit in scorer.units.ids)]:
         if end is not None and end < config.vocab_size and end not in inside:
-            return end
+            return int(end)
     raise ModelError("every token that could end a sequence stands inside of a title; give the model another eos token")
 
 
