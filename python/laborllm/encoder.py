@@ -89,7 +89,7 @@ class PanelEncoder:
         return pa.RecordBatchReader.from_batches(schema, batches)
 
     def _table_schema(self, texts: pa.Schema) -> pa.Schema:
-        nothing = encode([], self.tokenizer, units=self.units, template=self.template)
+        nothing = encode([], self.tokenizer, units=self.units)
         return to_arrow(pa.RecordBatch.from_pylist([], texts), nothing).schema
 
     @cached_property

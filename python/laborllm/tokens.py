@@ -25,7 +25,7 @@ from laborllm.errors import MissingDependencyError, TokenizerError
 from laborllm.occupations import Occupations
 from laborllm.resume import Template
 from laborllm.trie import TitleTrie
-from laborllm.units import refuse_special_text, refuse_unknown
+from laborllm.units import plain, refuse_special_text, refuse_unknown
 
 if TYPE_CHECKING:
     import tokenizers
@@ -147,14 +147,7 @@ def load_tokenizer(source: str | Path) -> tokenizers.Tokenizer:
         raise TokenizerError(f"no tokenizer in {source} ({' '.join(str(error).split())[:200]})") from error
     if not tokenizer.is_fast:
         raise TokenizerError(f"{source} has no fast tokenizer (tokenizer.json), which gives the places of the titles")
-    return _plain(tokenizer.backend_tokenizer)
-
-
-def _plain(tokenizer: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
-    """Switch off what would cut or fill texts."""
-    tokenizer.no_truncation()
-    tokenizer.no_padding()
-    return tokenizer
+    return plain(tokenizer.backend_tokenizer)
 
 
 @dataclass(frozen=True)

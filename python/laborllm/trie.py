@@ -165,12 +165,17 @@ class TitleTrie:
         return self._core.num_nodes
 
     @cached_property
+    def levels(self) -> list[int]:
+        """First node of each depth, then the number of nodes: the nodes behind d tokens are levels[d]:levels[d + 1]."""
+        starts = [0, 1]
+        while starts[-1] < self.num_nodes:
+            starts.append(int(self.first[starts[-1]]) + 1)
+        return starts
+
+    @property
     def longest(self) -> int:
         """Tokens of the longest unit: the `max_new_tokens` within which every title ends."""
-        depth, begin, end = -1, 0, 1
-        while begin < end:
-            depth, begin, end = depth + 1, end, int(self.first[end]) + 1
-        return depth
+        return len(self.levels) - 2
 
     @property
     def nbytes(self) -> int:

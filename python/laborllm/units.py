@@ -32,7 +32,7 @@ def encode_titles(
             one as a special token; a title is null or holds the terminator. The message names the title.
     """
     titles = checked_titles(titles, terminator)
-    tokenizer = _plain(tokenizer)
+    tokenizer = plain(tokenizer)
     _refuse_what_is_dropped(tokenizer, titles, prompt, terminator)
     head = tokenizer.encode(prompt, add_special_tokens=False).ids
     ids: list[np.ndarray] = []
@@ -74,7 +74,7 @@ def checked_titles(titles: Sequence[str], terminator: str) -> list[str]:
     return texts
 
 
-def _plain(tokenizer: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
+def plain(tokenizer: tokenizers.Tokenizer) -> tokenizers.Tokenizer:
     """The tokenizer, or a copy that neither cuts nor fills texts."""
     if tokenizer.padding is None and tokenizer.truncation is None:
         return tokenizer

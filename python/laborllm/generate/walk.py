@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import torch
 
@@ -40,8 +42,9 @@ class DeviceTrie:
         self.num_nodes = self.nowhere = trie.num_nodes
         self.vocabulary = trie.vocabulary
         self._stride = trie.vocabulary + 2  # room for any token below 0 and any above the vocabulary
-        self._widths = _widths(first)
-        self.deepest = len(self._widths) - 1
+        bounds = pairwise(trie.levels)
+        self._widths = [max(1, int(fan_out[begin:end].max())) for begin, end in bounds]
+        self.deepest = trie.longest
         parents = np.repeat(np.arange(trie.num_nodes), fan_out)
         keys = np.append(parents * self._stride + trie.labels.astype(np.int64) + 1, np.iinfo(np.int64).max)
         narrow = np.int32 if trie.num_nodes < 2**31 else np.int64
@@ -131,12 +134,3 @@ class DeviceTrie:
         kept = scores.gather(1, tokens)
         masked = scores.fill_(-torch.inf) if in_place else torch.full_like(scores, -torch.inf)
         return masked.scatter_(1, tokens, kept)
-
-
-def _widths(first: np.ndarray) -> tuple[int, ...]:
-    """The widest fan-out of each depth, at least 1; nodes are in level order."""
-    widths, begin, end = [], 0, 1
-    while begin < end:
-        widths.append(max(1, int(np.diff(first[begin : end + 1]).max())))
-        begin, end = end, int(first[end]) + 1
-    return tuple(widths)

@@ -31,19 +31,19 @@ pub fn writable<'py, T: Element>(
     array: &Bound<'py, PyAny>,
     name: &str,
 ) -> PyResult<PyReadwriteArray<'py, T, Ix2>> {
-    let other = |_| {
+    let other = || {
         other::<T, Ix2>(
             array,
             name,
             "contiguous (C order), writable and unused elsewhere",
         )
     };
-    let typed = array.cast::<PyArray<T, Ix2>>().map_err(|_| other(()))?;
-    let mut borrowed = typed.try_readwrite().map_err(|_| other(()))?;
+    let typed = array.cast::<PyArray<T, Ix2>>().map_err(|_| other())?;
+    let mut borrowed = typed.try_readwrite().map_err(|_| other())?;
     if !borrowed.is_c_contiguous() {
-        return Err(other(()));
+        return Err(other());
     }
-    borrowed.as_slice_mut().map_err(|_| other(()))?;
+    borrowed.as_slice_mut().map_err(|_| other())?;
     Ok(borrowed)
 }
 
