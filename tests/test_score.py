@@ -51,7 +51,7 @@ def oracle(scorer: TitleScorer, panel: Panel) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("encoder", FAMILIES)
-@pytest.mark.parametrize("method", ["cache", "naive"])
+@pytest.mark.parametrize("method", ["tree", "cache", "naive"])
 def test_the_whole_law_equals_scoring_every_title_with_its_own_prompt(encoder, method):
     scorer, panel = make(encoder=encoder, method=method)
     raw, masked = oracle(scorer, panel)
@@ -59,7 +59,8 @@ def test_the_whole_law_equals_scoring_every_title_with_its_own_prompt(encoder, m
         found = scorer.score(panel, titles="all", law=law, keep_law=True)
         np.testing.assert_allclose(found.log_p_all, expected, rtol=1e-6)  # stored in float32
         np.testing.assert_allclose(found.log_p, expected[np.arange(len(raw)), panel.states()], rtol=0, atol=1e-10)
-        np.testing.assert_allclose(found.title_mass, np.exp(raw).sum(1), rtol=1e-10)
+        if law != "masked":
+            np.testing.assert_allclose(found.title_mass, np.exp(raw).sum(1), rtol=1e-10)
 
 
 @pytest.mark.parametrize("family", CONFIGS)
@@ -117,7 +118,7 @@ def test_masked_and_normalized_are_different_laws():
 def test_the_size_of_a_batch_changes_no_probability():
     scorer, panel = make(workers=9)
     alone = TitleScorer(
-        scorer.model, scorer.tokenizer, occupations=scorer.occupations, template=scorer.template, max_tokens=1
+        scorer.model, scorer.tokenizer, occupations=scorer.occupations, template=scorer.template, max_rows=1
     )
     for titles in ("observed", "all"):
         together, apart = scorer.score(panel, titles=titles), alone.score(panel, titles=titles)

@@ -1,6 +1,6 @@
 """The law over titles, read from a language model's token probabilities."""
 
 from laborllm.score.passes import batches
-from laborllm.score.scorer import LAWS, Law, Method, TitleScorer
+from laborllm.score.scorer import LAWS, Law, MethodName, TitleScorer
 
-__all__ = ["LAWS", "Law", "Method", "TitleScorer", "batches"]
+__all__ = ["LAWS", "Law", "MethodName", "TitleScorer", "batches"]

@@ -1,39 +1,128 @@
-"""From rows of logits to log-probabilities, under the full vocabulary and under the trie's masks."""
+"""From hidden rows to the log-probabilities of a trie's edges."""
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 import torch
 
+from laborllm.errors import ModelError
 from laborllm.trie import TitleTrie
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
-def log_normalizer(logits: torch.Tensor) -> torch.Tensor:
-    """Log of the softmax's denominator over the whole vocabulary, in float32 at least; (R, V) -> (R,)."""
-    return torch.logsumexp(_wide(logits), dim=-1)
-
-
-class Masks:
-    """Allowed tokens of each trie node, flat, for the `masked` law."""
-
-    def __init__(self, trie: TitleTrie, device: torch.device) -> None:
-        self.first = torch.tensor(trie.first.astype("int64"), device=device)  # (nodes + 1,)
-        self.labels = torch.tensor(trie.labels.astype("int64"), device=device)  # (edges,)
-
-    def log_normalizer(self, logits: torch.Tensor, nodes: torch.Tensor) -> torch.Tensor:
-        """Log of the softmax's denominator over the tokens allowed at each row's node; (R, V), (R,) -> (R,)."""
-        begin, count = self.first[nodes], self.first[nodes + 1] - self.first[nodes]
-        row = torch.repeat_interleave(torch.arange(len(nodes), device=nodes.device), count)
-        within = torch.arange(len(row), device=nodes.device) - (count.cumsum(0) - count)[row]
-        allowed = _wide(logits[row, self.labels[begin[row] + within]])  # (edges of these nodes,)
-        top = torch.full((len(nodes),), -torch.inf, dtype=allowed.dtype, device=nodes.device)
-        top = top.scatter_reduce(0, row, allowed, "amax")
-        total = torch.zeros_like(top).index_add(0, row, torch.exp(allowed - top[row]))
-        return top + torch.log(total)
+MOST_LOGITS = 2**25
+"""Logits held at a time, 128 MiB in float32; their log-softmax takes as much again."""
 
 
-def picked(logits: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """The logit of one token a row; (R, V), (R,) -> (R,)."""
-    return _wide(logits.gather(-1, tokens[:, None]).squeeze(-1))
+class Head:
+    """The model's own last step (output weights, bias, scale and soft cap), for the tokens that continue titles.
+
+    Args:
+        model: A causal language model.
+        trie: The titles.
+    """
+
+    def __init__(self, model: PreTrainedModel, trie: TitleTrie) -> None:
+        config: Any = model.config
+        self._model = model
+        self._output: Any = model.get_output_embeddings()
+        self._factor = getattr(config, "logit_scale", None) or 1 / (getattr(config, "logits_scaling", None) or 1)
+        self._cap = getattr(config, "final_logit_softcapping", None)
+        self._first = trie.first.astype(np.int64)
+        self._labels = trie.labels.astype(np.int64)
+        self._rows_at_once = max(1, MOST_LOGITS // config.vocab_size)
+
+    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """(R, h) -> (R, V), float32 at least."""
+        return self._finished(self._output(hidden))
+
+    def edges(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The edges of each row's node, one row after another.
+
+        Returns:
+            `indptr`, int64 (R + 1,), and the trie's edges, int64.
+        """
+        begin, count = self._first[nodes], self._first[nodes + 1] - self._first[nodes]
+        indptr = np.concatenate([[0], np.cumsum(count)])
+        return indptr, np.arange(indptr[-1]) + np.repeat(begin - indptr[:-1], count)
+
+    @torch.inference_mode()
+    def raw(self, hidden: torch.Tensor, nodes: np.ndarray) -> np.ndarray:
+        """Log-probability of each edge under the softmax over the whole vocabulary.
+
+        Args:
+            hidden: (R, h).
+            nodes: The trie node each row stands at, int64 (R,).
+
+        Returns:
+            float64, in the order of `edges`; at most 0.
+
+        Raises:
+            ModelError: The model gives no finite numbers.
+        """
+        parts = [np.empty(0)]
+        for begin in range(0, len(nodes), self._rows_at_once):
+            some = slice(begin, begin + self._rows_at_once)
+            with torch.inference_mode():
+                parts.append(self.of_logits(self.logits(hidden[some]), nodes[some]))
+        return np.concatenate(parts)
+
+    def of_logits(self, logits: torch.Tensor, nodes: np.ndarray) -> np.ndarray:
+        """As `raw`, of logits that are there already, (R, V)."""
+        indptr, edges = self.edges(nodes)
+        log_p = torch.log_softmax(_wide(logits), dim=-1)
+        row = np.repeat(np.arange(len(nodes)), np.diff(indptr))
+        at = torch.from_numpy(row * log_p.shape[1] + self._labels[edges]).to(log_p.device)
+        found: np.ndarray = log_p.flatten()[at].double().cpu().numpy()
+        self._check_finite(found)
+        return found.clip(max=0.0)
+
+    def masked(self, hidden: torch.Tensor, nodes: np.ndarray) -> np.ndarray:
+        """As `raw`, under the softmax over each node's own edges; where the output weights allow it, of these alone."""
+        if type(self._output) is not torch.nn.Linear:
+            indptr, _ = self.edges(nodes)
+            return renormalized(self.raw(hidden, nodes), indptr)
+        indptr, _ = self.edges(nodes)
+        logits = np.empty(indptr[-1])
+        for node in np.unique(nodes):  # the same few tokens for all rows at a node
+            rows = np.flatnonzero(nodes == node)
+            at = indptr[rows][:, None] + np.arange(self._first[node + 1] - self._first[node])
+            logits[at] = self._own_edges(hidden[torch.from_numpy(rows).to(hidden.device)], int(node))
+        self._check_finite(logits)
+        return renormalized(logits, indptr)
+
+    @torch.inference_mode()
+    def _own_edges(self, hidden: torch.Tensor, node: int) -> Any:
+        """Logits of one node's edges at rows that stand there; (R, h) -> float64 (R, edges)."""
+        labels = torch.from_numpy(self._labels[self._first[node] : self._first[node + 1]]).to(hidden.device)
+        logits = _wide(hidden) @ _wide(self._output.weight[labels]).T
+        if self._output.bias is not None:
+            logits = logits + _wide(self._output.bias[labels])
+        return self._finished(logits).double().cpu().numpy()
+
+    def _check_finite(self, values: np.ndarray) -> None:
+        if np.isfinite(values).all():
+            return
+        for name, weights in self._model.named_parameters():
+            if not torch.isfinite(weights).all():
+                raise ModelError(f"the weights {name} hold NaN or infinity; train again or restore them")
+        raise ModelError(f"all weights are finite, but numbers overflow in {self._model.dtype}; use another dtype")
+
+    def _finished(self, logits: torch.Tensor) -> torch.Tensor:
+        logits = _wide(logits) * self._factor if self._factor != 1 else _wide(logits)
+        return logits if self._cap is None else torch.tanh(logits / self._cap) * self._cap
+
+
+def renormalized(logits: np.ndarray, indptr: np.ndarray) -> np.ndarray:
+    """Subtract from each ragged row its log-sum-exp; float64, rows are not empty."""
+    count = np.diff(indptr)
+    top = np.maximum.reduceat(logits, indptr[:-1])
+    total = np.add.reduceat(np.exp(logits - np.repeat(top, count)), indptr[:-1])
+    law: np.ndarray = np.minimum(logits - np.repeat(top + np.log(total), count), 0.0)
+    return law
 
 
 def _wide(x: torch.Tensor) -> torch.Tensor:

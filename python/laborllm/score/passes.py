@@ -1,70 +1,95 @@
-"""Forward passes over texts, and over titles behind prompts."""
+"""The law over titles without a hook into attention: each title as a text of its own, or as a row behind a cache."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from transformers import DynamicCache
 
-from laborllm.score.head import Masks, log_normalizer, picked
-from laborllm.tokens import TitleUnits, Tokens
+from laborllm.score.found import Found
+from laborllm.score.head import Head, renormalized
+from laborllm.score.spelling import Spelling
+from laborllm.tokens import Tokens
+from laborllm.trie import TitleTrie
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Laws = tuple[np.ndarray, np.ndarray]
 """Log-probabilities under the `raw` and under the `masked` law, float64, one entry per title asked for."""
+Behind = Callable[[Sequence[np.ndarray], Sequence[np.ndarray]], Iterator[Laws]]
 
 
 class Passes:
-    """One model and the J units, as one ragged array: the tokens, and the trie node in which each of them is chosen.
+    """Scores titles by calls of the model as it is.
 
     Args:
         model: A causal language model in evaluation mode.
-        units: The titles.
+        trie: The titles.
+        spelling: The same.
+        cached: Compute the keys and values of a career once, and hang the titles of each year on the part that belongs
+            to it; else every (prompt, title) is a text of its own.
         max_tokens: Padded tokens in one forward pass, unless a single text is longer.
     """
 
-    def __init__(self, model: PreTrainedModel, units: TitleUnits, *, max_tokens: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, trie: TitleTrie, spelling: Spelling, *, cached: bool, max_tokens: int
+    ) -> None:
         self.model = model
+        self.spelling = spelling
         self.max_tokens = max_tokens
-        self.masks = Masks(units.trie, model.device)
-        self.lengths = np.array([len(unit) for unit in units.ids], np.int64)
-        self.begins = np.cumsum(self.lengths) - self.lengths
-        self.tokens = np.array([token for unit in units.ids for token in unit], np.int64)
-        self.nodes = self._nodes(units)
+        self._head = Head(model, trie)
+        self._first = trie.first.astype(np.int64)
+        self._behind: Behind = self.behind_prefixes if cached else self.behind_texts
 
-    def ragged(self, titles: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The tokens of the named titles: position in `titles`, depth, and place in `tokens`, one entry per token."""
-        lengths = self.lengths[titles]
-        which = np.repeat(np.arange(len(titles)), lengths)
-        depth = np.arange(len(which)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        return which, depth, self.begins[titles][which] + depth
+    def observed(self, tokens: Tokens, rows: np.ndarray, titles: Sequence[np.ndarray] | None = None) -> Iterator[Found]:
+        """As `Method.observed`; texts are sorted by length and padded on the right, where a causal model cannot see."""
+        text = np.searchsorted(tokens.rows, rows, side="right") - 1
+        _, first = np.unique(text, return_index=True)
+        last = np.append(first[1:], len(rows)) - 1
+        for batch in batches(tokens.stops[rows[last]].astype(np.int64), self.max_tokens):
+            here = np.sort(np.concatenate([np.arange(first[at], last[at] + 1) for at in batch]))
+            raw, masked = self._teacher_forced(tokens, rows[here])
+            if titles is None:
+                yield Found(rows[here], raw, masked)
+            else:
+                laws = zip(*self._behind_rows(tokens, rows[here], [titles[at] for at in here]), strict=True)
+                yield Found(rows[here], raw, masked, *(np.concatenate(law) for law in laws))
+
+    def whole(self, tokens: Tokens, rows: np.ndarray, *, law: Literal["raw", "masked"]) -> Iterator[Found]:  # noqa: ARG002
+        """As `Method.whole`; both laws come together."""
+        every = np.arange(len(self.spelling.lengths))
+        text = np.searchsorted(tokens.rows, rows, side="right") - 1
+        for here in np.split(rows, np.flatnonzero(np.diff(text)) + 1):
+            laws = self._behind_rows(tokens, here, [every] * len(here))
+            raw, masked = (np.stack(one) for one in zip(*laws, strict=True))
+            at = np.arange(len(here)), tokens.states[here]
+            yield Found(here, raw[at], masked[at], raw, masked)
+
+    def _behind_rows(self, tokens: Tokens, rows: np.ndarray, titles: Sequence[np.ndarray]) -> Iterator[Laws]:
+        text = np.searchsorted(tokens.rows, rows, side="right") - 1
+        for one in np.unique(text):
+            at = np.flatnonzero(text == one)
+            ids = tokens.text(one)
+            yield from self._behind([ids[: tokens.starts[row]] for row in rows[at]], [titles[i] for i in at.tolist()])
 
     @torch.inference_mode()
-    def observed(self, texts: Tokens) -> Iterator[tuple[np.ndarray, Laws]]:
-        """Score the titles that happened, for all rows of each text in one teacher-forced pass.
-
-        Texts are sorted by length and padded on the right, where a causal model cannot see.
-
-        Yields:
-            Positions in `texts.states`, and the laws there.
-        """
-        ends = texts.stops[texts.rows[1:] - 1].astype(np.int64)
-        for batch in batches(ends, self.max_tokens):
-            width = int(ends[batch].max()) - 1
-            ids = np.zeros((len(batch), width), np.int64)
-            for b, text in enumerate(batch):
-                ids[b, : ends[text] - 1] = texts.text(text)[: ends[text] - 1]
-            logits = self.model(input_ids=self._tensor(ids), use_cache=False).logits  # (B, T, V)
-            rows = np.concatenate([np.arange(texts.rows[text], texts.rows[text + 1]) for text in batch])
-            text_of = np.repeat(np.arange(len(batch)), np.diff(texts.rows)[batch])
-            which, depth, place = self.ragged(texts.states[rows])
-            at = text_of[which] * width + texts.starts[rows][which] + depth - 1
-            yield rows, self._sums(logits.flatten(0, 1)[self._tensor(at)], which, place)
+    def _teacher_forced(self, tokens: Tokens, rows: np.ndarray) -> Laws:
+        """What happened at some rows, from one padded pass over their texts."""
+        text = np.searchsorted(tokens.rows, rows, side="right") - 1
+        texts, text_of = np.unique(text, return_inverse=True)
+        ends = np.zeros(len(texts), np.int64)
+        np.maximum.at(ends, text_of, tokens.stops[rows])
+        ids = np.zeros((len(texts), int(ends.max()) - 1), np.int64)
+        for b, one in enumerate(texts):
+            ids[b, : ends[b] - 1] = tokens.text(one)[: ends[b] - 1]
+        logits = self.model(input_ids=self._tensor(ids), use_cache=False).logits  # (B, T, V)
+        which, depth, place = self.spelling.ragged(tokens.states[rows])
+        at = text_of[which] * ids.shape[1] + tokens.starts[rows][which] + depth - 1
+        return self._sums(logits.flatten(0, 1)[self._tensor(at)], which, place)
 
     @torch.inference_mode()
     def behind_prefixes(self, prompts: Sequence[np.ndarray], titles: Sequence[np.ndarray]) -> Iterator[Laws]:
@@ -79,7 +104,7 @@ class Passes:
         for prompt, wanted in zip(prompts, titles, strict=True):
             length = len(prompt)
             raw, masked = np.empty((2, len(wanted)))
-            for batch in batches(self.lengths[wanted], self.max_tokens, overhead=length):
+            for batch in batches(self.spelling.lengths[wanted], self.max_tokens, overhead=length):
                 past = DynamicCache(ddp_cache_data=[_shared(layer, length, len(batch)) for layer in layers])
                 raw[batch], masked[batch] = self._suffixes(past, output.logits[0, length - 1], wanted[batch])
             yield raw, masked
@@ -89,14 +114,14 @@ class Passes:
         """Score titles behind any prompts; every (prompt, title) is a text of its own."""
         for prompt, wanted in zip(prompts, titles, strict=True):
             raw, masked = np.empty((2, len(wanted)))
-            lengths = self.lengths[wanted] - 1 + len(prompt)
+            lengths = self.spelling.lengths[wanted] - 1 + len(prompt)
             for batch in batches(lengths, self.max_tokens):
-                which, depth, place = self.ragged(wanted[batch])
+                which, depth, place = self.spelling.ragged(wanted[batch])
                 width = int(lengths[batch].max())
                 ids = np.zeros((len(batch), width), np.int64)
                 ids[:, : len(prompt)] = prompt
                 inner = len(prompt) + depth < width
-                ids[which[inner], len(prompt) + depth[inner]] = self.tokens[place[inner]]
+                ids[which[inner], len(prompt) + depth[inner]] = self.spelling.tokens[place[inner]]
                 logits = self.model(input_ids=self._tensor(ids), use_cache=False).logits
                 at = self._tensor(which * width + len(prompt) + depth - 1)
                 raw[batch], masked[batch] = self._sums(logits.flatten(0, 1)[at], which, place)
@@ -104,35 +129,25 @@ class Passes:
 
     def _suffixes(self, past: DynamicCache, first: torch.Tensor, titles: np.ndarray) -> Laws:
         """Titles as rows behind one cached prompt; `first`, (V,), are the logits at the prompt's last token."""
-        which, depth, place = self.ragged(titles)
+        which, depth, place = self.spelling.ragged(titles)
         width = int(depth.max())
         rows = first.expand(len(titles), 1, -1)  # (B, 1, V)
         if width:
             ids = np.zeros((len(titles), width), np.int64)
             inner = depth < width
-            ids[which[inner], depth[inner]] = self.tokens[place[inner]]
+            ids[which[inner], depth[inner]] = self.spelling.tokens[place[inner]]
             behind = self.model(input_ids=self._tensor(ids), past_key_values=past, use_cache=True).logits
             rows = torch.cat([rows, behind], dim=1)  # (B, 1 + width, V)
         return self._sums(rows.flatten(0, 1)[self._tensor(which * (width + 1) + depth)], which, place)
 
     def _sums(self, logits: torch.Tensor, which: np.ndarray, place: np.ndarray) -> Laws:
         """Add up the log-probabilities of each title's tokens, in float64; `logits` holds one row per token, (R, V)."""
-        chosen = picked(logits, self._tensor(self.tokens[place]))
+        nodes = self.spelling.nodes[place]
+        indptr, _ = self._head.edges(nodes)
+        chosen = indptr[:-1] + self.spelling.edges[place] - self._first[nodes]
         count = int(which[-1]) + 1
-        raw = (chosen - log_normalizer(logits)).double().cpu().numpy()
-        masked = (chosen - self.masks.log_normalizer(logits, self._tensor(self.nodes[place]))).double().cpu().numpy()
-        return np.bincount(which, raw, count), np.bincount(which, masked, count)
-
-    def _nodes(self, units: TitleUnits) -> np.ndarray:
-        """The trie node in which each of `tokens` is chosen, int64."""
-        nodes = np.zeros(len(self.tokens), np.int64)
-        states = np.zeros(len(self.lengths), np.uint32)
-        for depth in range(units.longest):
-            inside = np.flatnonzero(self.lengths > depth)
-            places = self.begins[inside] + depth
-            nodes[places] = states[inside]
-            states[inside] = units.trie.step(states[inside], self.tokens[places])
-        return nodes
+        raw = self._head.of_logits(logits, nodes)
+        return np.bincount(which, raw[chosen], count), np.bincount(which, renormalized(raw, indptr)[chosen], count)
 
     def _tensor(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(array).to(self.model.device)

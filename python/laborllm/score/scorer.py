@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
+from peft import PeftModel
 
 from laborllm.encoder import PanelEncoder
-from laborllm.errors import PredictionsError
+from laborllm.errors import ModelError, PredictionsError
 from laborllm.panel import Panel
 from laborllm.predictions import Predictions
 from laborllm.resume import Template
-from laborllm.score.passes import Laws, Passes
+from laborllm.score import check
+from laborllm.score.found import Found, Method
+from laborllm.score.frontier import Frontier, Work
+from laborllm.score.passes import Passes
+from laborllm.score.spelling import Spelling
+from laborllm.score.tree import Tree
 from laborllm.tokens import Tokens
 from laborllm.windows import Windows, scoring_windows
 
@@ -26,9 +31,13 @@ if TYPE_CHECKING:
 
 Law = Literal["raw", "normalized", "masked"]
 LAWS: tuple[Law, ...] = ("raw", "normalized", "masked")
-Method = Literal["auto", "cache", "naive"]
+MethodName = Literal["tree", "cache", "naive"]
 MOST_LOGITS = 2**27
-"""Logits held at a time (half a GiB in float32)."""
+"""Logits held at a time (half a GiB in float32), where a method takes those of the model as they are."""
+MOST_ROWS = {"cpu": 4_096, "cuda": 32_768}
+"""Rows of one forward pass."""
+MOST_LAW = 2**29
+"""Numbers in a whole law that is kept, 2 GiB."""
 
 
 class TitleScorer:
@@ -44,38 +53,50 @@ class TitleScorer:
         tokenizer: Its tokenizer, as `laborllm.tokens.load_tokenizer` gives it.
         occupations: The J states.
         template: A bound template.
-        method: `cache` computes a career once and hangs the titles of each year on its keys and values; `naive` gives
-            every title its own text; `auto` takes the cache where a check on a toy career agrees with `naive`.
-        max_tokens: Padded tokens in one forward pass; by default so that half a GiB of logits is held.
+        method: `tree` runs a career once and lets the trie of titles branch off it at every year; `cache` hangs titles
+            as rows on its keys and values; `naive` gives every title its own text. `auto` takes the first of these
+            that agrees with `naive` on a toy career, and warns where it is not the first.
+        max_rows: Rows (tokens) of one forward pass, unless a single text is longer.
 
     Raises:
         TokenizerError: Title probabilities are not defined under this tokenizer.
+        ModelError: The method that was asked for does not give the law of this model.
     """
 
     def __init__(
         self,
-        model: PreTrainedModel,
+        model: PreTrainedModel | PeftModel,
         tokenizer: tokenizers.Tokenizer,
         *,
         occupations: Occupations,
         template: Template,
-        method: Method = "auto",
-        max_tokens: int | None = None,
+        method: MethodName | Literal["auto"] = "auto",
+        max_rows: int | None = None,
     ) -> None:
-        self.model = model.eval()
+        whole: Any = model.eval()
+        self.model = whole
         self.tokenizer = tokenizer
         self.occupations = occupations
         self.template = template
         self.encode = PanelEncoder(tokenizer, occupations, template)
         self.units = self.encode.units
-        most = min(16_384, max(1_024, MOST_LOGITS // model.config.vocab_size))
-        self._passes = Passes(self.model, self.units, max_tokens=max_tokens or most)
-        self.method: Method = method if method != "auto" else self._choose_method()
+        self._spelling = Spelling(self.units)
+        self._core: PreTrainedModel = whole.get_base_model() if isinstance(model, PeftModel) else whole
+        self._frontier = Frontier(
+            self._core, self.units.trie, max_rows=max_rows or MOST_ROWS.get(self._core.device.type, 4_096)
+        )
+        self._max_tokens = max_rows or min(16_384, max(1_024, MOST_LOGITS // self._core.config.vocab_size))
+        self.method, self._method = self._choose(method)
 
     @property
     def window(self) -> int | None:
         """Tokens the model can see, None where its configuration sets no limit."""
-        return getattr(self.model.config, "max_position_embeddings", None)
+        return getattr(self._core.config, "max_position_embeddings", None)
+
+    @property
+    def work(self) -> Work:
+        """Rows that `tree` has forwarded so far; other methods do not count."""
+        return self._frontier.work
 
     def texts(self, panel: Panel) -> tuple[Windows, Tokens]:
         """Encode the careers of a panel, those beyond the model's window as one text per transition."""
@@ -104,7 +125,8 @@ class TitleScorer:
         Args:
             panel: A checked panel in the scorer's occupations.
             titles: `observed` reads the title that happened from one teacher-forced pass over the career and adds the
-                previous title where it differs; `all` computes the whole law, hence `title_mass` and `normalized`.
+                previous title where it differs; `all` computes the whole law, hence `title_mass` and `normalized`
+                (under `masked` the whole masked law alone, for a tenth of the rows, and no `title_mass`).
             law: The law of `log_p`; `normalized` needs `titles="all"`.
             model: The name the predictions carry.
             keep_law: Store the whole law, `log_p_all`.
@@ -113,19 +135,32 @@ class TitleScorer:
             seed: Carried in the predictions' metadata.
 
         Raises:
-            PredictionsError: `normalized` or the whole law was asked for without `titles="all"`.
+            PredictionsError: `normalized` or the whole law was asked for without `titles="all"`, or the whole law is
+                too large to be kept.
+            ModelError: The model gives no finite numbers; the message names the layer.
         """
         if titles == "observed" and (law == "normalized" or keep_law):
             raise PredictionsError(
                 f"the {law} law over all titles needs the whole law; pass --titles all (titles='all')"
             )
+        count = int(panel.targets.sum())
+        if keep_law and count * len(self.occupations) > MOST_LAW:
+            raise PredictionsError(
+                f"the whole law of {count} rows over {len(self.occupations)} titles takes more than 2 GiB; score it in "
+                "shards, or leave it out"
+            )
+        rows = _Rows(panel, len(self.occupations) if keep_law else 0)
         windows, tokens = self.texts(panel)
-        step = progress or (lambda _: None)
-        rows = _Rows(panel, windows)
+        here, at = _target_rows(panel, windows, tokens)
+        place = dict(zip(here.tolist(), at.tolist(), strict=True))
         if titles == "all":
-            self._whole(panel, windows, tokens, rows, keep=law if keep_law else None, step=step)
+            batches = self._method.whole(tokens, here, law="masked" if law == "masked" else "raw")
         else:
-            self._observed(panel, windows, tokens, rows, step=step)
+            batches = self._method.observed(tokens, here, [rows.asked(row) for row in at.tolist()])
+        for found in batches:
+            rows.fill(np.array([place[row] for row in found.rows.tolist()], np.int64), found, law=law, titles=titles)
+            if progress:
+                progress(len(found.rows))
         log_p, log_p_previous = rows.under(law)
         transitions = panel.transitions()
         at = transitions.row
@@ -138,9 +173,9 @@ class TitleScorer:
             log_p=log_p[at],
             log_p_raw=rows.raw[at],
             log_p_previous=log_p_previous[at],
-            title_mass=rows.mass[at] if titles == "all" else None,
-            log_p_all=np.stack([rows.law[row] for row in at.tolist()]) if keep_law else None,
-            n_rows_dropped=rows.dropped[at],
+            title_mass=rows.mass[at] if titles == "all" and law != "masked" else None,
+            log_p_all=rows.law[at] if keep_law else None,
+            n_rows_dropped=_dropped(panel, windows)[at],
             covariates=self.template.covariates,
             template_hash=self.template.hash,
             model_hash=model_hash,
@@ -150,7 +185,7 @@ class TitleScorer:
     def log_p_observed(
         self, panel: Panel, texts: tuple[Windows, Tokens], *, step: Callable[[int], None] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Log P of the title that happened at every panel row, from one teacher-forced pass over each text.
+        """Log P of the title that happened at every target row, from one teacher-forced pass over each text.
 
         Args:
             panel: The panel that `texts` were made of.
@@ -158,19 +193,15 @@ class TitleScorer:
             step: Called with the number of target rows done since the last call.
 
         Returns:
-            The `raw` and the `masked` log-probabilities, float64 (rows,) each.
+            The `raw` and the `masked` log-probabilities, float64 (rows,) each, NaN at rows that are no targets.
         """
-        windows, tokens = texts
+        here, at = _target_rows(panel, *texts)
         raw, masked = np.full((2, panel.num_rows), np.nan)
-        within = np.arange(tokens.rows[-1]) - np.repeat(tokens.rows[:-1], np.diff(tokens.rows))
-        shown = np.repeat(windows.first, np.diff(tokens.rows)) + within
-        fresh = shown >= np.repeat(windows.fresh, np.diff(tokens.rows))
-        for where, (raw_here, masked_here) in self._passes.observed(tokens):
-            keep = fresh[where]
-            at = shown[where[keep]]
-            raw[at], masked[at] = raw_here[keep], masked_here[keep]
+        for found in self._method.observed(texts[1], here):
+            rows = at[np.searchsorted(here, found.rows)]
+            raw[rows], masked[rows] = found.raw, found.masked
             if step:
-                step(int(panel.targets[at].sum()))
+                step(len(rows))
         return raw, masked
 
     def log_p_behind(self, prompts: Sequence[np.ndarray], titles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -189,94 +220,95 @@ class TitleScorer:
         _, once = np.unique(which, return_index=True)
         raw, masked = np.empty((2, len(once)))
         texts = Tokens.of_units([prompts[at] for at in once], titles[once], self.units)
-        for where, (raw_here, masked_here) in self._passes.observed(texts):
-            raw[where], masked[where] = raw_here, masked_here
+        for found in self._method.observed(texts, np.arange(len(once))):
+            raw[found.rows], masked[found.rows] = found.raw, found.masked
         return raw[which], masked[which]
 
-    def _observed(
-        self, panel: Panel, windows: Windows, tokens: Tokens, rows: _Rows, *, step: Callable[[int], None]
-    ) -> None:
-        rows.raw, rows.masked = self.log_p_observed(panel, (windows, tokens), step=step)
-        stay = rows.previous == panel.states()
-        rows.raw_previous[stay], rows.masked_previous[stay] = rows.raw[stay], rows.masked[stay]
-        needed = panel.targets & ~stay & (rows.previous >= 0)
-        for row, raw, masked in self._behind(windows, tokens, needed, lambda row: rows.previous[row : row + 1]):
-            rows.raw_previous[row], rows.masked_previous[row] = raw[0], masked[0]
+    def _build(self, name: MethodName) -> Method:
+        if name == "tree":
+            return Tree(self._frontier, self._spelling)
+        return Passes(self._core, self.units.trie, self._spelling, cached=name == "cache", max_tokens=self._max_tokens)
 
-    def _whole(
-        self,
-        panel: Panel,
-        windows: Windows,
-        tokens: Tokens,
-        rows: _Rows,
-        *,
-        keep: Law | None,
-        step: Callable[[int], None],
-    ) -> None:
-        every = np.arange(len(self.occupations))
-        states = panel.states()
-        for row, raw, masked in self._behind(windows, tokens, panel.targets, lambda _: every):
-            rows.raw[row], rows.masked[row] = raw[states[row]], masked[states[row]]
-            rows.mass[row] = np.exp(raw).sum()
-            if keep:
-                law = {"raw": raw, "masked": masked, "normalized": raw - np.log(rows.mass[row])}[keep]
-                rows.law[row] = law.astype(np.float32)
-            if rows.previous[row] >= 0:
-                rows.raw_previous[row], rows.masked_previous[row] = raw[rows.previous[row]], masked[rows.previous[row]]
-            step(1)
+    def _choose(self, name: MethodName | Literal["auto"]) -> tuple[MethodName, Method]:
+        """Take the first method that agrees with `naive` on a toy career, and say so where it is not the first."""
+        reasons: list[str] = []
+        candidates: list[MethodName] = ["tree", "cache"] if name == "auto" else [name]
+        for candidate in candidates:
+            if candidate == "naive":
+                return candidate, self._build(candidate)
+            reason = self._disagreement(candidate)
+            if reason is None:
+                if reasons:
+                    warnings.warn(f"scoring by a prefix cache, which is slower: {reasons[0]}", stacklevel=3)
+                return candidate, self._build(candidate)
+            reasons.append(reason)
+        if name != "auto":
+            raise ModelError(f"method {name!r} does not give the law of this model: {reasons[0]}; use method='auto'")
+        warnings.warn(f"scoring one text per title, which is slow: {'; '.join(reasons)}", stacklevel=3)
+        return "naive", self._build("naive")
 
-    def _behind(
-        self, windows: Windows, tokens: Tokens, needed: np.ndarray, titles_of: Callable[[int], np.ndarray]
-    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-        """Score titles behind the prompts of the needed panel rows, text by text.
+    def _disagreement(self, name: MethodName) -> str | None:
+        """Why a method does not give the law of the model."""
+        if name == "tree" and (reason := check.branching(self._core)):
+            return reason
+        with check.in_float32(self._core) as tolerance:
+            try:
+                gap = check.gap(self._build(name), self._build("naive"), self.units, window=self.window)
+            except (AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+                return f"{name} fails with {type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        return None if gap <= tolerance else f"{name} gives other probabilities (by {gap:.1e} nats)"
 
-        Yields:
-            The panel row, and the `raw` and `masked` log-probabilities of its titles, float64.
-        """
-        for text in range(len(windows)):
-            shown = np.arange(windows.first[text], windows.stop[text])
-            wanted = shown[needed[shown] & (shown >= windows.fresh[text])]
-            if not len(wanted):
-                continue
-            ids, starts = tokens.text(text), tokens.starts[tokens.rows[text] + wanted - windows.first[text]]
-            laws = self._behind_prompts([ids[:start] for start in starts], [titles_of(int(row)) for row in wanted])
-            for row, (raw, masked) in zip(wanted.tolist(), laws, strict=True):
-                yield row, raw, masked
 
-    def _behind_prompts(self, prompts: list[np.ndarray], titles: list[np.ndarray]) -> Iterator[Laws]:
-        behind = self._passes.behind_prefixes if self.method == "cache" else self._passes.behind_texts
-        return behind(prompts, titles)
+def _target_rows(panel: Panel, windows: Windows, tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of the token table that answer for the panel's target rows, ascending, and those panel rows."""
+    counts = np.diff(tokens.rows)
+    shown = np.arange(tokens.rows[-1]) + np.repeat(windows.first - tokens.rows[:-1], counts)
+    here = np.flatnonzero(panel.targets[shown] & (shown >= np.repeat(windows.fresh, counts)))
+    return here, shown[here]
 
-    def _choose_method(self) -> Method:
-        """Take the cache where it agrees with one text per title on a toy career, and say so where it does not."""
-        text = np.array([token for unit in self.units.ids[:8] for token in unit], np.int64)[: (self.window or 64) // 2]
-        prompts, titles = [text[: len(text) // 2 + 1], text], [np.arange(min(4, len(self.units.ids)))] * 2
-        try:
-            cached = list(self._passes.behind_prefixes(prompts, titles))
-        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
-            reason = f"its cache cannot be cut ({type(error).__name__})"
-        else:
-            naive = self._passes.behind_texts(prompts, titles)
-            gap = max(float(np.abs(a - b).max()) for (a, _), (b, _) in zip(cached, naive, strict=True))
-            tolerance = 1e-3 if self.model.dtype in {torch.float32, torch.float64} else 0.5
-            if gap <= tolerance:
-                return "cache"
-            reason = f"its cache gives other probabilities (by {gap:.1e} nats)"
-        warnings.warn(f"scoring one text per title, which is slow: {reason}", stacklevel=3)
-        return "naive"
+
+def _dropped(panel: Panel, windows: Windows) -> np.ndarray:
+    """Rows of history that the text of each panel row does not show, int32 (rows,)."""
+    dropped = np.zeros(panel.num_rows, np.int32)
+    for text in range(len(windows)):
+        dropped[windows.fresh[text] : windows.stop[text]] = windows.dropped[text]
+    return dropped
 
 
 class _Rows:
-    """What is known of each panel row, filled pass by pass; everything in float64, NaN where not computed."""
+    """What is known of each panel row, filled batch by batch; float64, NaN where not computed."""
 
-    def __init__(self, panel: Panel, windows: Windows) -> None:
+    def __init__(self, panel: Panel, num_kept: int) -> None:
         self.raw, self.masked, self.raw_previous, self.masked_previous, self.mass = np.full((5, panel.num_rows), np.nan)
-        self.law: dict[int, np.ndarray] = {}
-        self.previous = np.concatenate([[-1], panel.states()[:-1]]).astype(np.int64)
+        self.law = np.empty((panel.num_rows if num_kept else 0, num_kept), np.float32)
+        self.states = panel.states()
+        self.previous = np.concatenate([[-1], self.states[:-1]]).astype(np.int64)
         self.previous[panel.starts[:-1]] = -1
-        self.dropped = np.zeros(panel.num_rows, np.int32)
-        for text in range(len(windows)):
-            self.dropped[windows.fresh[text] : windows.stop[text]] = windows.dropped[text]
+
+    def asked(self, row: int) -> np.ndarray:
+        """Titles to score beside the one that happened: the previous one, if there is one and it is another."""
+        previous = self.previous[row]
+        return self.previous[row : row + 1] if previous >= 0 and previous != self.states[row] else self.previous[:0]
+
+    def fill(self, at: np.ndarray, found: Found, *, law: Law, titles: Literal["observed", "all"]) -> None:
+        """Take over one batch, about the panel rows `at`."""
+        self.raw[at], self.masked[at] = found.raw, found.masked
+        stay = self.previous[at] == self.states[at]
+        self.raw_previous[at[stay]], self.masked_previous[at[stay]] = found.raw[stay], found.masked[stay]
+        if titles == "observed":
+            other = at[(self.previous[at] >= 0) & ~stay]
+            self.raw_previous[other], self.masked_previous[other] = found.raw_titles, found.masked_titles
+            return
+        known = np.flatnonzero(self.previous[at] >= 0)
+        previous = self.previous[at[known]]
+        if found.masked_titles is not None:
+            self.masked_previous[at[known]] = found.masked_titles[known, previous]
+        if found.raw_titles is not None:
+            self.raw_previous[at[known]] = found.raw_titles[known, previous]
+            self.mass[at] = np.exp(found.raw_titles).sum(axis=1)
+        if self.law.shape[1]:
+            kept = found.masked_titles if law == "masked" else found.raw_titles
+            self.law[at] = kept - np.log(self.mass[at])[:, None] if law == "normalized" else kept
 
     def under(self, law: Law) -> tuple[np.ndarray, np.ndarray]:
         """Log P of what happened and of the previous title, (rows,) each."""

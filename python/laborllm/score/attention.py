@@ -1,0 +1,224 @@
+"""Attention over rows that each see their own path: one function for every model that transformers lets us hook.
+
+transformers gives a registered function the queries, keys and values after rotary embedding, the model's own scaling,
+and the layer's window, soft cap and sinks where it has them. It builds no mask for a name that it does not know, and
+passes keyword arguments of `forward` through to us: that is how the pass gets here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.utils.rnn import pad_sequence
+from transformers import AttentionInterface
+
+from laborllm.score.layout import Chunk, Rows, chunks
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+NAME = "laborllm_paths"
+WIDTH = 128
+"""Rows of a chunk, and of a block of flex attention."""
+MOST_SCORES = 2**22
+"""Pairs of rows and keys in one group of chunks (times heads, in the model's type)."""
+
+Backend = Literal["sdpa", "eager", "flex"]
+Kept = dict[int, tuple[torch.Tensor, torch.Tensor]]
+"""Keys and values of each layer, (K, heads, head size)."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Chunks that are computed together, filled up to one shape.
+
+    Attributes:
+        rows: int64 (C, W), rows of the pass; a chunk's last row is repeated.
+        keys: int64 (C, K), numbered through from the first kept row.
+        visible: bool (C, W, K), False where a chunk is filled up.
+        distance: int64 (C, W, K), how far the key's position lies behind the row's.
+    """
+
+    rows: torch.Tensor
+    keys: torch.Tensor
+    visible: torch.Tensor
+    distance: torch.Tensor
+
+
+class Pass:
+    """One forward pass: its rows, what was kept of earlier ones, and what shall be kept of this one.
+
+    Args:
+        rows: The rows.
+        kept: Keys and values of K earlier rows, by layer.
+        kept_positions: Their positions, int64 (K,).
+        keep: Which rows' keys and values `added` takes, int64; None takes those of all.
+        backend: `sdpa` and `eager` compute chunk by chunk, `flex` by one compiled kernel on CUDA. `sdpa` falls back to
+            `eager` in layers with soft cap or sinks.
+        device: Of the model.
+    """
+
+    def __init__(
+        self,
+        rows: Rows,
+        *,
+        kept: Kept,
+        kept_positions: np.ndarray,
+        keep: np.ndarray | None,
+        backend: Backend,
+        device: torch.device,
+    ) -> None:
+        self.rows, self.kept, self.backend = rows, kept, backend
+        self.added: Kept = {}
+        self._num_kept = len(kept_positions)
+        self._keep = None if keep is None else torch.from_numpy(keep).to(device)
+        every = np.concatenate([kept_positions, rows.positions])
+        self._positions = torch.from_numpy(every).to(device)  # (K + R,)
+        self._limits = torch.from_numpy(np.repeat(rows.stops, np.diff(rows.starts))).to(device)  # (R,)
+        self._groups = list(self._grouped(device))
+
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        *,
+        scaling: float,
+        window: int | None,
+        softcap: float | None,
+        sinks: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Attention of every row over its path; (R, H, D), (R, G, D), (R, G, D) -> (R, H, D)."""
+        if self._keep is None or len(self._keep):
+            which = slice(None) if self._keep is None else self._keep
+            self.added[layer] = key[which], value[which]
+        if layer in self.kept:
+            key, value = (torch.cat(pair) for pair in zip(self.kept[layer], (key, value), strict=True))
+        exact = self.backend == "eager" or softcap is not None or sinks is not None
+        output = query.new_empty(query.shape[:2] + value.shape[2:])
+        for group in self._groups:
+            mask = group.visible if window is None else group.visible & (group.distance < window)
+            q, k, v = (x[index].transpose(1, 2) for x, index in zip((query, key, value), _indices(group), strict=True))
+            if exact:
+                chunk = softmax_attention(q, k, v, mask[:, None], scaling=scaling, softcap=softcap, sinks=sinks)
+            else:
+                chunk = scaled_dot_product_attention(
+                    q, k, v, attn_mask=mask[:, None], scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
+                )
+            output[group.rows] = chunk.transpose(1, 2)
+        return output
+
+    def _grouped(self, device: torch.device) -> Iterator[Group]:
+        """Chunks of like size together, so that little is filled up."""
+        cut = chunks(self.rows, kept=self._num_kept, width=WIDTH)
+        plan = sorted(cut, key=lambda chunk: (len(chunk.keys), chunk.stop - chunk.start))
+        group: list[Chunk] = []
+        rows = 0
+        for chunk in plan:
+            rows = max(rows, chunk.stop - chunk.start)
+            if group and (len(group) + 1) * rows * len(chunk.keys) > MOST_SCORES:
+                yield self._group(group, device)
+                group, rows = [], chunk.stop - chunk.start
+            group.append(chunk)
+        if group:
+            yield self._group(group, device)
+
+    def _group(self, group: list[Chunk], device: torch.device) -> Group:
+        width = max(chunk.stop - chunk.start for chunk in group)
+        rows = np.stack([np.minimum(np.arange(c.start, c.start + width), c.stop - 1) for c in group])
+        at = torch.from_numpy(rows).to(device)
+        keys, until = (  # filled up by keys that no row sees
+            pad_sequence([torch.from_numpy(x) for x in arrays], batch_first=True).to(device)
+            for arrays in zip(*((chunk.keys, chunk.until) for chunk in group), strict=True)
+        )
+        number = (at + self._num_kept)[:, :, None]  # (C, W, 1)
+        key, last = keys[:, None, :], until[:, None, :]  # (C, 1, K)
+        visible = torch.where(last < 0, key < self._limits[at][:, :, None], (key <= number) & (number < last))
+        distance = self._positions[number] - self._positions[key]
+        return Group(at, keys, visible, distance)
+
+
+def _indices(group: Group) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return group.rows, group.keys, group.keys
+
+
+def softmax_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    *,
+    scaling: float,
+    softcap: float | None = None,
+    sinks: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """Attention written out; (C, H, W, D), (C, G, K, D), (C, G, K, D), (C, 1, W, K) -> (C, H, W, D).
+
+    A soft cap bounds scores by `cap * tanh(score / cap)` (Gemma 2); a sink is one more score per head, (H,), that
+    takes probability and gives nothing (gpt-oss). Scores and softmax are float32 at least.
+    """
+    repeats = query.shape[1] // key.shape[1]
+    key, value = (x.repeat_interleave(repeats, dim=1) for x in (key, value))
+    scores = query @ key.transpose(-1, -2) * scaling
+    scores = scores if scores.dtype == torch.float64 else scores.float()
+    if softcap is not None:
+        scores = torch.tanh(scores / softcap) * softcap
+    scores = scores.masked_fill(~mask, -torch.inf)
+    if sinks is not None:
+        extra = sinks.to(scores.dtype)[None, :, None, None].expand(*scores.shape[:3], 1)
+        scores = torch.cat([scores, extra], dim=-1)
+    weights = torch.softmax(scores, dim=-1)[..., : key.shape[2]]
+    return weights.to(value.dtype) @ value
+
+
+def _hook(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    _mask: torch.Tensor | None,
+    *,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    paths: Pass,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """What transformers calls in every layer; query (1, H, R, D) -> (1, R, H, D)."""
+    layer: Any = module.layer_idx
+    output = paths.attend(
+        layer,
+        *(x[0].transpose(0, 1) for x in (query, key, value)),
+        scaling=query.shape[-1] ** -0.5 if scaling is None else scaling,
+        window=sliding_window,
+        softcap=softcap,
+        sinks=s_aux,
+    )
+    return output[None], None
+
+
+@contextmanager
+def hooked(model: PreTrainedModel) -> Iterator[None]:
+    """Let the model attend through the hook, and as before afterwards."""
+    _register()
+    config: Any = model.config
+    before = config._attn_implementation
+    config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+@cache
+def _register() -> None:
+    AttentionInterface.register(NAME, _hook)
