@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 NAME = "laborllm_paths"
 WIDTH = 128
 """Rows of a chunk, and of a block of flex attention."""
+MOST_KEYS = 2**15
+"""Keys that are put together for one group of chunks."""
 MOST_SCORES = 2**22
-"""Pairs of rows and keys in one group of chunks (times heads, in the model's type)."""
+"""Pairs of rows and keys in one group of chunks."""
 
 Backend = Literal["sdpa", "eager", "flex"]
 Kept = dict[int, tuple[torch.Tensor, torch.Tensor]]
@@ -124,7 +126,8 @@ class Pass:
         rows = 0
         for chunk in plan:
             rows = max(rows, chunk.stop - chunk.start)
-            if group and (len(group) + 1) * rows * len(chunk.keys) > MOST_SCORES:
+            keys = (len(group) + 1) * len(chunk.keys)
+            if group and (keys > MOST_KEYS or keys * rows > MOST_SCORES):
                 yield self._group(group, device)
                 group, rows = [], chunk.stop - chunk.start
             group.append(chunk)
@@ -135,15 +138,15 @@ class Pass:
         width = max(chunk.stop - chunk.start for chunk in group)
         rows = np.stack([np.minimum(np.arange(c.start, c.start + width), c.stop - 1) for c in group])
         at = torch.from_numpy(rows).to(device)
-        keys, until = (  # filled up by keys that no row sees
-            pad_sequence([torch.from_numpy(x) for x in arrays], batch_first=True).to(device)
-            for arrays in zip(*((chunk.keys, chunk.until) for chunk in group), strict=True)
+        keys, since, until = (  # filled up by keys that no row sees
+            pad_sequence([torch.from_numpy(x) for x in arrays], batch_first=True).to(device)[:, None, :]
+            for arrays in zip(*((chunk.keys, chunk.since, chunk.until) for chunk in group), strict=True)
         )
         number = (at + self._num_kept)[:, :, None]  # (C, W, 1)
-        key, last = keys[:, None, :], until[:, None, :]  # (C, 1, K)
-        visible = torch.where(last < 0, key < self._limits[at][:, :, None], (key <= number) & (number < last))
-        distance = self._positions[number] - self._positions[key]
-        return Group(at, keys, visible, distance)
+        below = (since <= number) & (number < until)
+        visible = torch.where(until < 0, keys < self._limits[at][:, :, None], below)
+        distance = self._positions[number] - self._positions[keys]
+        return Group(at, keys[:, 0], visible, distance)
 
 
 def _indices(group: Group) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

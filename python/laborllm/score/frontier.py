@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -17,6 +17,7 @@ import torch
 
 from laborllm.errors import ModelError
 from laborllm.score.attention import Backend, Kept, Pass, hooked
+from laborllm.score.descent import Descent
 from laborllm.score.head import Head
 from laborllm.score.layout import (
     NO_STEM,
@@ -83,6 +84,11 @@ class Frontier:
         self.parents = parents(trie)
         self.inner = Branch.of(trie, inner_nodes(trie))
         self.forks = Branch.of(trie, forks(trie))
+
+    @cached_property
+    def descent(self) -> Descent:
+        """Where the trie's nodes lead."""
+        return Descent(self.trie)
 
     def forward(
         self, rows: Rows, *, kept: Kept, kept_positions: np.ndarray, keep: np.ndarray | None
@@ -179,9 +185,7 @@ class Forest:
         self.frontier.work.nodes += len(rows)
         first = len(self._positions)
         if keep is None or len(keep):
-            for layer, pair in added.items():
-                old = self._kept[layer]
-                self._kept[layer] = (torch.cat([old[0], pair[0]]), torch.cat([old[1], pair[1]]))
+            self._kept = {layer: _joined(self._kept[layer], pair) for layer, pair in added.items()}
             kept = rows.positions if keep is None else rows.positions[keep]
             self._positions = np.concatenate([self._positions, kept])
         return hidden, np.arange(first, len(self._positions))
@@ -211,7 +215,7 @@ class Forest:
         self, prompt: tuple[int, int], number: int, branch: Branch
     ) -> Iterator[tuple[slice, slice, torch.Tensor]]:
         """Run a branch that exceeds the budget: of each piece, keep the rows that later pieces hang from."""
-        kept, positions = dict(self._kept), self._positions
+        kept, positions = self._kept, self._positions
         stem, ends = NOTHING, NOTHING  # kept rows above the next piece, and where in the branch their subtrees end
         begin = 0
         while begin < len(branch):
@@ -228,3 +232,7 @@ class Forest:
             stem, ends = stem[ends > stop], ends[ends > stop]
             begin = stop
         self._kept, self._positions = kept, positions
+
+
+def _joined(old: tuple[torch.Tensor, torch.Tensor], new: tuple[torch.Tensor, torch.Tensor]) -> Any:
+    return tuple(torch.cat(pair) for pair in zip(old, new, strict=True))

@@ -210,13 +210,14 @@ class Chunk:
     Attributes:
         start, stop: The rows.
         keys: int64 (K,).
-        until: int64 (K,), the first row (numbered as keys are) that does not see the key any more; -1 for keys of the
-            trunk, which each row sees up to its own prompt's end.
+        since, until: int64 (K,), the key is seen by the rows `since <= q < until`, numbered as keys are; `until` is -1
+            for keys of the trunk, which each row sees up to its own prompt's end.
     """
 
     start: int
     stop: int
     keys: np.ndarray
+    since: np.ndarray
     until: np.ndarray
 
 
@@ -230,25 +231,25 @@ def chunks(rows: Rows, *, kept: int, width: int) -> Iterator[Chunk]:
         kept: Rows whose keys were kept; the number of the first row's key.
         width: Most rows in a chunk.
     """
-    b, count = 0, len(rows.starts) - 1
-    while b < count:
-        first = b
-        alone = len(rows.stems[b].rows) > 0
-        b += 1
-        while (
-            b < count
-            and not alone
-            and rows.texts[b] == rows.texts[first]
-            and not len(rows.stems[b].rows)
-            and rows.starts[b + 1] - rows.starts[first] <= width
-        ):
-            b += 1
-        begin, end = int(rows.starts[first]), int(rows.starts[b])
-        trunk = np.arange(rows.begins[first], rows.stops[first:b].max())
-        for start in range(begin, end, width):
-            stop = min(start + width, end)
-            above = begin + np.flatnonzero(rows.ends[begin:start] > start)
-            own = np.concatenate([above, np.arange(start, stop)])
-            stem = rows.stems[first]
-            until = [np.full(len(trunk), -1), kept + begin + stem.ends, kept + rows.ends[own]]
-            yield Chunk(start, stop, np.concatenate([trunk, stem.rows, kept + own]), np.concatenate(until))
+    first, count = 0, len(rows.starts) - 1
+    while first < count:
+        stop = first + 1
+        while stop < count and rows.texts[stop] == rows.texts[first] and _size(rows, first, stop + 1) <= width:
+            stop += 1
+        begin, end = int(rows.starts[first]), int(rows.starts[stop])
+        trunk = np.arange(rows.begins[first], rows.stops[first:stop].max())
+        none = np.full(len(trunk), -1)
+        hung = [b for b in range(first, stop) if len(rows.stems[b].rows)]
+        stems = [np.concatenate([NOTHING, *(rows.stems[b].rows for b in hung)])]
+        stems.append(np.repeat(kept + rows.starts[hung], [len(rows.stems[b].rows) for b in hung]))
+        stems.append(np.concatenate([NOTHING, *(kept + rows.starts[b] + rows.stems[b].ends for b in hung)]))
+        for at in range(begin, end, width):
+            above = begin + np.flatnonzero(rows.ends[begin:at] > at)
+            own = np.concatenate([above, np.arange(at, min(at + width, end))])
+            parts = zip((trunk, none, none), stems, (kept + own, kept + own, kept + rows.ends[own]), strict=True)
+            yield Chunk(at, min(at + width, end), *(np.concatenate(part) for part in parts))
+        first = stop
+
+
+def _size(rows: Rows, first: int, stop: int) -> int:
+    return int(rows.starts[stop] - rows.starts[first])

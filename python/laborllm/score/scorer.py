@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -15,9 +16,12 @@ from laborllm.panel import Panel
 from laborllm.predictions import Predictions
 from laborllm.resume import Template
 from laborllm.score import check
+from laborllm.score.best import Bounds, Ranked, bounds, iter_best, sample, topk
 from laborllm.score.found import Found, Method
 from laborllm.score.frontier import Frontier, Work
 from laborllm.score.passes import Passes
+from laborllm.score.search import Explorer
+from laborllm.score.search import Law as SearchLaw
 from laborllm.score.spelling import Spelling
 from laborllm.score.tree import Tree
 from laborllm.tokens import Tokens
@@ -223,6 +227,87 @@ class TitleScorer:
         for found in self._method.observed(texts, np.arange(len(once))):
             raw[found.rows], masked[found.rows] = found.raw, found.masked
         return raw[which], masked[which]
+
+    def topk(
+        self, panel: Panel, k: int, *, law: SearchLaw = "raw", progress: Callable[[int], None] | None = None
+    ) -> list[list[Ranked]]:
+        """The k best titles of every target row, without the whole law.
+
+        Args:
+            panel: A checked panel in the scorer's occupations.
+            k: How many.
+            law: Whose `log_p` ranks them; `raw` ranks as `normalized` does.
+            progress: Called with the number of rows done since the last call.
+
+        Returns:
+            For each target row its best titles, most probable first, of equals the first in the list first.
+        """
+        found: list[list[Ranked]] = []
+        for explorer in self._explorers(panel, law):
+            found += topk(explorer, k)
+            if progress:
+                progress(len(explorer.known))
+        return found
+
+    def iter_best(self, panel: Panel, *, law: SearchLaw = "raw") -> Iterator[Ranked]:
+        """The titles of a panel's only target row, most probable first, computed only as far as they are taken.
+
+        Raises:
+            PredictionsError: The panel has another number of target rows.
+        """
+        if panel.targets.sum() != 1:
+            raise PredictionsError(f"iter_best takes one target row, this panel has {panel.targets.sum()}; use topk")
+        for explorer in self._explorers(panel, law):
+            yield from iter_best(explorer)
+
+    def bounds(self, panel: Panel, *, eps: float) -> list[Bounds]:
+        """Brackets of the normalized law of every target row.
+
+        Args:
+            panel: A checked panel in the scorer's occupations.
+            eps: Expansion ends when what was not looked at holds at most this share of the titles' mass.
+        """
+        if not 0 < eps < 1:
+            raise PredictionsError(f"eps={eps} is no share of probability; give a number between 0 and 1")
+        return [one for explorer in self._explorers(panel, "raw") for one in bounds(explorer, eps)]
+
+    def sample(
+        self, panel: Panel, count: int, *, law: Literal["normalized", "masked"] = "normalized", seed: int = 0
+    ) -> np.ndarray:
+        """Exact draws from the law of every target row, without the whole law.
+
+        Args:
+            panel: A checked panel in the scorer's occupations.
+            count: Draws per row.
+            law: `normalized`, or `masked`, which is what masked decoding samples.
+            seed: A row's draws depend on it, on the worker and on the year, and not on what is drawn beside.
+
+        Returns:
+            Indices of titles, int64 (N, count), in the order of the target rows.
+        """
+        rows = np.flatnonzero(panel.targets)
+        years, workers, datasets = panel.years(), panel.column("worker_id"), panel.column("dataset")
+        found = np.empty((len(rows), count), np.int64)
+        done = 0
+        for explorer in self._explorers(panel, "masked" if law == "masked" else "raw"):
+            part = rows[done : done + len(explorer.known)].tolist()
+            keys = [f"{datasets[row]}:{workers[row]}:{years[row]}".encode() for row in part]
+            randoms = [np.random.default_rng([seed, *blake2b(key, digest_size=16).digest()]) for key in keys]
+            found[done : done + len(part)] = sample(explorer, count, randoms)
+            done += len(part)
+        return found
+
+    def _explorers(self, panel: Panel, law: SearchLaw) -> Iterator[Explorer]:
+        """Explorers of all target rows, in their order, several prompts each."""
+        windows, tokens = self.texts(panel)
+        rows, _ = _target_rows(panel, windows, tokens)
+        if isinstance(self._method, Tree):
+            for forest, texts, here in self._method.planted(tokens, rows, keep=True):
+                yield Explorer.behind(forest, self._method.prompts(tokens, texts, rows[here]), law=law)
+        else:
+            for found in self._method.whole(tokens, rows, law="raw"):
+                whole: Any = found.masked_titles if law == "masked" else found.raw_titles
+                yield Explorer.enumerated(self._frontier.descent, whole, law=law)
 
     def _build(self, name: MethodName) -> Method:
         if name == "tree":

@@ -60,13 +60,13 @@ class Tree:
             rows: Rows of them, ascending, int64 (R,).
             titles: For each row the indices of further titles; their inner nodes cost a row each.
         """
-        for forest, texts, here in self._planted(tokens, rows, keep=titles is not None):
+        for forest, texts, here in self.planted(tokens, rows, keep=titles is not None):
             raw, masked, roots = self._happened(forest, tokens, texts, rows[here])
             if titles is None:
                 yield Found(rows[here], raw, masked)
                 continue
             asked = [self._titles(titles[at]) for at in here]
-            others = list(self._some_titles(forest, self._prompts(tokens, texts, rows[here]), asked, roots))
+            others = list(self._some_titles(forest, self.prompts(tokens, texts, rows[here]), asked, roots))
             yield Found(rows[here], raw, masked, *(np.concatenate(law) for law in zip(*others, strict=True)))
 
     def whole(self, tokens: Tokens, rows: np.ndarray, *, law: Literal["raw", "masked"]) -> Iterator[Found]:
@@ -78,8 +78,8 @@ class Tree:
             law: `raw` runs every inner node of the trie and gives both laws; `masked` runs forks and what lies above
                 them, and gives the whole masked law alone.
         """
-        for forest, texts, here in self._planted(tokens, rows, keep=True):
-            prompts = self._prompts(tokens, texts, rows[here])
+        for forest, texts, here in self.planted(tokens, rows, keep=True):
+            prompts = self.prompts(tokens, texts, rows[here])
             states = tokens.states[rows[here]]
             if law == "masked":
                 raw, masked, _ = self._happened(forest, tokens, texts, rows[here])
@@ -89,7 +89,7 @@ class Tree:
                 every = np.arange(len(here))
                 yield Found(rows[here], raw_law[every, states], masked_law[every, states], raw_law, masked_law)
 
-    def _planted(
+    def planted(
         self, tokens: Tokens, rows: np.ndarray, *, keep: bool
     ) -> Iterator[tuple[Forest, np.ndarray, np.ndarray]]:
         """Run the trunks batch by batch: the forest, the text of each of its rows, and their positions in `rows`."""
@@ -105,7 +105,8 @@ class Tree:
 
         yield from self.frontier.in_passes(ends, plant)
 
-    def _prompts(self, tokens: Tokens, texts: np.ndarray, rows: np.ndarray) -> Prompts:
+    def prompts(self, tokens: Tokens, texts: np.ndarray, rows: np.ndarray) -> Prompts:
+        """The prompts of some rows, of which `texts` says the text of the forest."""
         return list(zip(texts.tolist(), tokens.starts[rows].tolist(), strict=True))
 
     def _happened(
