@@ -163,6 +163,16 @@ def test_only_target_rows_are_scored_and_all_earlier_rows_are_shown():
     np.testing.assert_allclose(some.log_p, whole.log_p[last], rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("titles", ["observed", "all"])
+def test_workers_without_target_rows_are_passed_over(titles):
+    scorer, panel = make(workers=8)
+    whole = scorer.score(panel, titles=titles)
+    some = np.zeros(panel.num_rows, bool)
+    some[panel.starts[[2, 3, 6]]] = True
+    few = scorer.score(panel.with_targets(some), titles=titles)
+    np.testing.assert_allclose(few.log_p, whole.log_p[some], rtol=0, atol=1e-10)
+
+
 def test_the_normalized_law_needs_the_whole_law():
     scorer, panel = make(workers=2)
     with pytest.raises(PredictionsError, match="--titles all"):

@@ -101,7 +101,7 @@ class Tree:
         def plant(some: np.ndarray) -> tuple[Forest, np.ndarray, np.ndarray]:
             ids = [tokens.text(texts[at])[: ends[at]] for at in some]
             here = np.arange(first[some[0]], last[some[-1]] + 1)
-            return self.frontier.plant(ids, keep=keep), text[here] - texts[some[0]], here
+            return self.frontier.plant(ids, keep=keep), np.searchsorted(texts[some], text[here]), here
 
         yield from self.frontier.in_passes(ends, plant)
 
