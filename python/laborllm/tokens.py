@@ -103,21 +103,6 @@ class Tokens:
         )
 
     @classmethod
-    def of_units(cls, prompts: Sequence[np.ndarray], titles: np.ndarray, units: TitleUnits) -> Tokens:
-        """One text of one row for each prompt and the title (index) behind it."""
-        chosen = [np.array(units.ids[title], np.int32) for title in titles]
-        starts = np.array([len(prompt) for prompt in prompts], np.int32)
-        stops = starts + np.array([len(unit) for unit in chosen], np.int32)
-        return cls(
-            ids=_join([part for pair in zip(prompts, chosen, strict=True) for part in pair], np.int32),
-            offsets=_offsets(stops),
-            rows=np.arange(len(prompts) + 1),
-            starts=starts,
-            stops=stops,
-            states=titles.astype(np.int32),
-        )
-
-    @classmethod
     def concatenate(cls, parts: Sequence[Tokens]) -> Tokens:
         """Put the texts of several parts one after another."""
         return cls(

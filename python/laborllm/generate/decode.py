@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -20,8 +20,6 @@ from laborllm.trie import TitleTrie
 
 MOST_TOKENS = 2**15
 """Padded tokens of one call of the model, those to be decoded included."""
-READ_AHEAD = 1_024
-"""Prompts among which those of similar length are decoded together."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Decoded:
         year: The year that the title is for.
         title: The title, always one of the J.
         log_p: Its log-probability under the `raw` law.
-        log_p_masked: Its log-probability under the `masked` law, from which samples are drawn.
+        log_p_masked: Its log-probability under the `masked` law, that of masked decoding.
     """
 
     dataset: str
@@ -85,6 +83,7 @@ def decode(
     *,
     beams: int = 1,
     samples: int = 0,
+    law: Literal["normalized", "masked"] = "normalized",
     seed: int = 0,
     max_tokens: int = MOST_TOKENS,
 ) -> Iterator[Decoded]:
@@ -95,10 +94,9 @@ def decode(
         panel: Its target rows are predicted.
         beams: Width of beam search under the `masked` law; 1 is greedy. A narrow beam can miss its most probable
             title; one as wide as there are titles cannot.
-        samples: If positive, this many draws per history from the `masked` law, which is not P(title): masking
-            renormalises at every token.
-        seed: Of the draws (torch's global generator is set to it), which also depend on what is drawn together: the
-            panel, `samples` and `max_tokens`.
+        samples: If positive, this many exact draws per history, and no search.
+        law: What is drawn from: P(title) among the titles, or `masked`, which renormalises at every token.
+        seed: Of the draws; see `TitleScorer.sample`.
         max_tokens: Padded tokens in one call of the model, unless a single sequence is longer.
 
     Yields:
@@ -107,27 +105,21 @@ def decode(
     if beams < 1 or samples < 0:
         raise ModelError(f"beams={beams} and samples={samples} are no numbers of sequences; beams is at least 1")
     if samples:
-        torch.manual_seed(seed)
-    rows, prompts = _prompts(scorer, panel)
-    decoder = _Decoder(scorer, beams=beams, samples=samples, max_tokens=max_tokens)
-    for begin in range(0, len(rows), READ_AHEAD):
-        part = slice(begin, begin + READ_AHEAD)
-        titles = decoder.titles(prompts[part])  # (prompts, titles each)
-        row = np.repeat(rows[part], titles.shape[1])
-        behind = [prompt for prompt in prompts[part] for _ in range(titles.shape[1])]
-        yield from _decoded(scorer, panel, row, behind, titles.reshape(-1))
+        titles = scorer.sample(panel, samples, law=law, seed=seed)
+    else:
+        titles = _Decoder(scorer, beams=beams, max_tokens=max_tokens).titles(_prompts(scorer, panel))[:, None]
+    yield from _decoded(scorer, panel, titles)
 
 
-def _prompts(scorer: TitleScorer, panel: Panel) -> tuple[np.ndarray, list[np.ndarray]]:
-    """The target rows of a panel, (N,), and the ids of the prompt of each."""
+def _prompts(scorer: TitleScorer, panel: Panel) -> list[np.ndarray]:
+    """The ids of the prompt of each target row."""
     windows, tokens = scorer.texts(panel)
-    rows, prompts = [], []
-    for text in range(len(windows)):
-        for row in range(int(windows.fresh[text]), int(windows.stop[text])):
-            if panel.targets[row]:
-                rows.append(row)
-                prompts.append(tokens.text(text)[: tokens.starts[tokens.rows[text] + row - windows.first[text]]])
-    return np.array(rows, np.int64), prompts
+    return [
+        tokens.text(text)[: tokens.starts[tokens.rows[text] + row - windows.first[text]]]
+        for text in range(len(windows))
+        for row in range(int(windows.fresh[text]), int(windows.stop[text]))
+        if panel.targets[row]
+    ]
 
 
 def _stop(scorer: TitleScorer) -> int:
@@ -148,7 +140,7 @@ def _stop(scorer: TitleScorer) -> int:
 class _Decoder:
     """Batches of prompts through `generate()`, and the titles that come out."""
 
-    def __init__(self, scorer: TitleScorer, *, beams: int, samples: int, max_tokens: int) -> None:
+    def __init__(self, scorer: TitleScorer, *, beams: int, max_tokens: int) -> None:
         self.stop = _stop(scorer)
         self.model: Any = scorer.model
         self.units = scorer.units
@@ -156,21 +148,14 @@ class _Decoder:
         self.trie: TitleTrie | DeviceTrie = (
             self.units.trie if on_host else DeviceTrie(self.units.trie, self.model.device)
         )
-        self.beams, self.samples, self.max_tokens = beams, samples, max_tokens
-        search = {"num_beams": beams, "length_penalty": 0.0} if beams > 1 else {}
-        self.options: dict[str, Any] = {"do_sample": True, "top_k": 0} if samples else search
+        self.beams, self.max_tokens = beams, max_tokens
 
     def titles(self, prompts: list[np.ndarray]) -> np.ndarray:
-        """One title behind each prompt, or the draws, int64 (prompts, titles each)."""
+        """One title behind each prompt, int64 (prompts,)."""
         lengths = np.array([len(prompt) for prompt in prompts]) + self.units.longest
-        each = max(1, self.samples)
-        at_once = min(each, max(1, self.max_tokens // int(lengths.max())))
-        found = np.empty((len(prompts), each), np.int64)
-        for batch in batches(lengths, self.max_tokens // (at_once if self.samples else self.beams)):
-            ids, mask = self._padded([prompts[at] for at in batch])
-            for begin in range(0, each, at_once):
-                count = min(at_once, each - begin)
-                found[batch, begin : begin + count] = self._call(ids, mask, count).reshape(-1, count)
+        found = np.empty(len(prompts), np.int64)
+        for batch in batches(lengths, self.max_tokens // self.beams):
+            found[batch] = self._call(*self._padded([prompts[at] for at in batch]))
         return found
 
     def _padded(self, prompts: list[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -183,8 +168,8 @@ class _Decoder:
         return torch.from_numpy(ids).to(self.model.device), torch.from_numpy(mask).to(self.model.device)
 
     @torch.inference_mode()
-    def _call(self, ids: torch.Tensor, mask: torch.Tensor, count: int) -> np.ndarray:
-        """Generate `count` titles behind each prompt, int64 (B * count,).
+    def _call(self, ids: torch.Tensor, mask: torch.Tensor) -> np.ndarray:
+        """Generate a title behind each prompt, int64 (B,).
 
         What the base's own configuration adds is left out: a penalty there would change the law.
         """
@@ -194,8 +179,8 @@ class _Decoder:
             renormalize_logits=True,
             pad_token_id=self.stop,
             eos_token_id=self.stop,
-            num_return_sequences=count,
-            **self.options,
+            num_beams=self.beams,
+            **({"length_penalty": 0.0} if self.beams > 1 else {}),
         )
         configured, self.model.generation_config = self.model.generation_config, GenerationConfig()
         process = TitleLogitsProcessor(self.trie, prompt_length=width, stop=self.stop, in_place=True)
@@ -212,17 +197,20 @@ class _Decoder:
         return titles
 
 
-def _decoded(
-    scorer: TitleScorer, panel: Panel, rows: np.ndarray, prompts: list[np.ndarray], titles: np.ndarray
-) -> Iterator[Decoded]:
-    raw, masked = scorer.log_p_behind(prompts, titles)
+def _decoded(scorer: TitleScorer, panel: Panel, titles: np.ndarray) -> Iterator[Decoded]:
+    """Decoded titles with their log-probabilities; `titles`, int64 (N, titles each), of the target rows."""
+    different = [np.unique(row) for row in titles]
+    laws = zip(*scorer.log_p_of(panel, different), strict=True)
     datasets, workers, years = panel.column("dataset"), panel.column("worker_id"), panel.years()
-    for at, (row, title) in enumerate(zip(rows.tolist(), titles.tolist(), strict=True)):
-        yield Decoded(
-            dataset=datasets[row].as_py(),
-            worker_id=workers[row].as_py(),
-            year=int(years[row]),
-            title=scorer.occupations.titles[title],
-            log_p=float(raw[at]),
-            log_p_masked=float(masked[at]),
-        )
+    for row, chosen, names, (raw, masked) in zip(
+        np.flatnonzero(panel.targets).tolist(), titles, different, laws, strict=True
+    ):
+        for title, at in zip(chosen.tolist(), np.searchsorted(names, chosen).tolist(), strict=True):
+            yield Decoded(
+                dataset=datasets[row].as_py(),
+                worker_id=workers[row].as_py(),
+                year=int(years[row]),
+                title=scorer.occupations.titles[title],
+                log_p=float(raw[at]),
+                log_p_masked=float(masked[at]),
+            )

@@ -208,25 +208,27 @@ class TitleScorer:
                 step(len(rows))
         return raw, masked
 
-    def log_p_behind(self, prompts: Sequence[np.ndarray], titles: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Log P of one title behind each prompt; what stands there twice is computed once.
+    def log_p_of(self, panel: Panel, titles: Sequence[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Log P of some titles at every target row.
 
         Args:
-            prompts: Token ids of each prompt.
-            titles: Indices of the titles, (prompts,).
+            panel: A checked panel in the scorer's occupations.
+            titles: For each target row the indices of different titles.
 
         Returns:
-            The `raw` and the `masked` log-probabilities, float64 (prompts,) each.
+            For each target row the `raw` and the `masked` log-probabilities of its titles, float64.
         """
-        pairs = [(prompt.tobytes(), title) for prompt, title in zip(prompts, titles.tolist(), strict=True)]
-        place = {pair: at for at, pair in enumerate(dict.fromkeys(pairs))}
-        which = np.array([place[pair] for pair in pairs], np.int64)
-        _, once = np.unique(which, return_index=True)
-        raw, masked = np.empty((2, len(once)))
-        texts = Tokens.of_units([prompts[at] for at in once], titles[once], self.units)
-        for found in self._method.observed(texts, np.arange(len(once))):
-            raw[found.rows], masked[found.rows] = found.raw, found.masked
-        return raw[which], masked[which]
+        windows, tokens = self.texts(panel)
+        here, _ = _target_rows(panel, windows, tokens)
+        raw: list[np.ndarray] = [np.empty(0)] * len(here)
+        masked = list(raw)
+        for found in self._method.observed(tokens, here, titles):
+            at = np.searchsorted(here, found.rows).tolist()
+            cuts = np.cumsum([len(titles[row]) for row in at])[:-1]
+            for law, values in ((raw, found.raw_titles), (masked, found.masked_titles)):
+                for row, part in zip(at, np.split(_known(values), cuts), strict=True):
+                    law[row] = part
+        return raw, masked
 
     def topk(
         self, panel: Panel, k: int, *, law: SearchLaw = "raw", progress: Callable[[int], None] | None = None
@@ -350,6 +352,12 @@ def _target_rows(panel: Panel, windows: Windows, tokens: Tokens) -> tuple[np.nda
     shown = np.arange(tokens.rows[-1]) + np.repeat(windows.first - tokens.rows[:-1], counts)
     here = np.flatnonzero(panel.targets[shown] & (shown >= np.repeat(windows.fresh, counts)))
     return here, shown[here]
+
+
+def _known(values: np.ndarray | None) -> np.ndarray:
+    if values is None:
+        raise ModelError("the method gives no titles; this is a defect, please report it")
+    return values
 
 
 def _dropped(panel: Panel, windows: Windows) -> np.ndarray:
