@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from laborllm.tokens import TitleUnits, Tokens
+
 HARD_TITLES = (
     "Physicians",
     "Physicians' assistants",
@@ -51,3 +53,28 @@ def survey(name: str) -> Path:
     if not (folder / "careers.parquet").exists():
         pytest.skip(f"the careers of {name} are not on this machine")
     return folder
+
+
+def random_texts(units: TitleUnits, *, years: tuple[int, ...], vocabulary: int, seed: int = 0) -> Tokens:
+    """Texts of random tokens with a title in each year, a header before the first and a few tokens between them."""
+    random = np.random.default_rng(seed)
+    texts: list[list[int]] = []
+    starts, stops, states = [], [], []
+    for count in years:
+        ids = random.integers(vocabulary, size=random.integers(10, 25)).tolist()
+        for _ in range(count):
+            ids += random.integers(vocabulary, size=random.integers(1, 6)).tolist()
+            state = int(random.integers(len(units.ids)))
+            states.append(state)
+            starts.append(len(ids))
+            ids += units.ids[state]
+            stops.append(len(ids))
+        texts.append(ids)
+    return Tokens(
+        ids=np.array([token for text in texts for token in text], np.int32),
+        offsets=np.cumsum([0, *map(len, texts)]),
+        rows=np.cumsum([0, *years]),
+        starts=np.array(starts, np.int32),
+        stops=np.array(stops, np.int32),
+        states=np.array(states, np.int32),
+    )

@@ -187,7 +187,7 @@ def _hook(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    _mask: torch.Tensor | None,
+    attention_mask: torch.Tensor | None,
     *,
     scaling: float | None = None,
     sliding_window: int | None = None,
@@ -196,8 +196,14 @@ def _hook(
     paths: Pass,
     **_: Any,
 ) -> tuple[torch.Tensor, None]:
-    """What transformers calls in every layer; query (1, H, R, D) -> (1, R, H, D)."""
+    """What transformers calls in every layer; query (1, H, R, D) -> (1, R, H, D).
+
+    Raises:
+        ValueError: The layer hides keys by a rule that does not reach us: a mask that it makes itself, or a window.
+    """
     layer: Any = module.layer_idx
+    if attention_mask is not None or (sliding_window is None and _slides(module.config, layer)):
+        raise ValueError(f"layer {layer} hides keys by a mask or a window that is not passed to attention functions")
     output = paths.attend(
         layer,
         *(x[0].transpose(0, 1) for x in (query, key, value)),
@@ -207,6 +213,14 @@ def _hook(
         sinks=s_aux,
     )
     return output[None], None
+
+
+def _slides(config: Any, layer: int) -> bool:
+    """Whether the configuration gives a layer a window; a text shorter than the window would not show it."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds is not None:
+        return bool(kinds[layer] == "sliding_attention")
+    return getattr(config, "sliding_window", None) is not None
 
 
 @contextmanager

@@ -64,7 +64,8 @@ class TitleScorer:
 
     Raises:
         TokenizerError: Title probabilities are not defined under this tokenizer.
-        ModelError: The method that was asked for does not give the law of this model.
+        ModelError: The method that was asked for does not give the law of this model, or its weights hold NaN or
+            infinity, or an adapter is none of weights.
     """
 
     def __init__(
@@ -77,6 +78,8 @@ class TitleScorer:
         method: MethodName | Literal["auto"] = "auto",
         max_rows: int | None = None,
     ) -> None:
+        if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
+            raise ModelError("an adapter that puts tokens of its own before the prompt cannot be scored; use LoRA")
         whole: Any = model.eval()
         self.model = whole
         self.tokenizer = tokenizer
@@ -91,11 +94,19 @@ class TitleScorer:
         )
         self._max_tokens = max_rows or min(16_384, max(1_024, MOST_LOGITS // self._core.config.vocab_size))
         self.method, self._method = self._choose(method)
+        self._frontier.work = Work()  # what the choice took does not count
 
     @property
     def window(self) -> int | None:
-        """Tokens the model can see, None where its configuration sets no limit."""
-        return getattr(self._core.config, "max_position_embeddings", None)
+        """Tokens the model can see, None where its configuration sets no limit.
+
+        Where rotary angles change for all tokens once a text is long ("longrope"), up to where they do not: beyond it
+        the law behind a prompt would depend on what stands behind the prompt.
+        """
+        config = self._core.config
+        limit: int | None = getattr(config, "max_position_embeddings", None)
+        rotary: dict[str, Any] = getattr(config, "rope_parameters", None) or {}
+        return rotary["original_max_position_embeddings"] if rotary.get("rope_type") == "longrope" else limit
 
     @property
     def work(self) -> Work:
@@ -157,9 +168,10 @@ class TitleScorer:
         windows, tokens = self.texts(panel)
         here, at = _target_rows(panel, windows, tokens)
         place = dict(zip(here.tolist(), at.tolist(), strict=True))
-        if titles == "all":
+        batches: Iterator[Found] = iter(())
+        if len(here) and titles == "all":
             batches = self._method.whole(tokens, here, law="masked" if law == "masked" else "raw")
-        else:
+        elif len(here):
             batches = self._method.observed(tokens, here, [rows.asked(row) for row in at.tolist()])
         for found in batches:
             rows.fill(np.array([place[row] for row in found.rows.tolist()], np.int64), found, law=law, titles=titles)
