@@ -12,6 +12,6 @@ def upload(array: np.ndarray, device: torch.device) -> torch.Tensor:
     A plain copy waits for all work that was queued before it.
     """
     tensor = torch.from_numpy(array)
-    if device.type != "cuda":
+    if device.type != "cuda" or not tensor.numel():
         return tensor.to(device)
     return tensor.pin_memory().to(device, non_blocking=True)
