@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -19,6 +19,8 @@ from torch.nn.functional import scaled_dot_product_attention
 from torch.nn.utils.rnn import pad_sequence
 from transformers import AttentionInterface
 
+from laborllm.score import flex
+from laborllm.score.device import upload
 from laborllm.score.layout import Chunk, Rows, chunks
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 
 NAME = "laborllm_paths"
 WIDTH = 128
-"""Rows of a chunk, and of a block of flex attention."""
+"""Rows of a chunk."""
 MOST_KEYS = 2**15
 """Keys that are put together for one group of chunks."""
 MOST_SCORES = 2**22
@@ -54,6 +56,11 @@ class Group:
     distance: torch.Tensor
 
 
+def best_backend(device: torch.device) -> Backend:
+    """`flex` where its kernel is compiled, which is on CUDA; else `sdpa`."""
+    return "flex" if device.type == "cuda" else "sdpa"
+
+
 class Pass:
     """One forward pass: its rows, what was kept of earlier ones, and what shall be kept of this one.
 
@@ -62,8 +69,9 @@ class Pass:
         kept: Keys and values of K earlier rows, by layer.
         kept_positions: Their positions, int64 (K,).
         keep: Which rows' keys and values `added` takes, int64; None takes those of all.
-        backend: `sdpa` and `eager` compute chunk by chunk, `flex` by one compiled kernel on CUDA. `sdpa` falls back to
-            `eager` in layers with soft cap or sinks.
+        backend: `sdpa` and `eager` compute chunk by chunk, `flex` by one kernel, compiled on CUDA (rows must be
+            `flex.filled`). `sdpa` falls back to `eager` in layers with soft cap or sinks; `flex` to `sdpa` where
+            branches hang from stems, and in layers with sinks where torch gives no log-sum-exp.
         device: Of the model.
     """
 
@@ -79,12 +87,13 @@ class Pass:
     ) -> None:
         self.rows, self.kept, self.backend = rows, kept, backend
         self.added: Kept = {}
+        self._device = device
+        self._kept_positions = kept_positions
         self._num_kept = len(kept_positions)
-        self._keep = None if keep is None else torch.from_numpy(keep).to(device)
-        every = np.concatenate([kept_positions, rows.positions])
-        self._positions = torch.from_numpy(every).to(device)  # (K + R,)
-        self._limits = torch.from_numpy(np.repeat(rows.stops, np.diff(rows.starts))).to(device)  # (R,)
-        self._groups = list(self._grouped(device))
+        self._keep = None if keep is None else upload(keep, device)
+        self._flex: flex.Flex | None = None
+        if backend == "flex" and not any(len(stem.rows) for stem in rows.stems):
+            self._flex = flex.Flex(rows, kept_positions=kept_positions, device=device)
 
     def attend(
         self,
@@ -102,6 +111,9 @@ class Pass:
         if self._keep is None or len(self._keep):
             which = slice(None) if self._keep is None else self._keep
             self.added[layer] = key[which], value[which]
+        if self._flex is not None and (sinks is None or flex.LSE):
+            options: dict[str, Any] = {"scaling": scaling, "window": window, "softcap": softcap, "sinks": sinks}
+            return self._flex.attend(query, key, value, kept=self.kept.get(layer), **options)
         if layer in self.kept:
             key, value = (torch.cat(pair) for pair in zip(self.kept[layer], (key, value), strict=True))
         exact = self.backend == "eager" or softcap is not None or sinks is not None
@@ -118,7 +130,19 @@ class Pass:
             output[group.rows] = chunk.transpose(1, 2)
         return output
 
-    def _grouped(self, device: torch.device) -> Iterator[Group]:
+    @cached_property
+    def _groups(self) -> list[Group]:
+        return list(self._grouped())
+
+    @cached_property
+    def _positions(self) -> torch.Tensor:  # (K + R,)
+        return upload(np.concatenate([self._kept_positions, self.rows.positions]), self._device)
+
+    @cached_property
+    def _limits(self) -> torch.Tensor:  # (R,)
+        return upload(np.repeat(self.rows.stops, np.diff(self.rows.starts)), self._device)
+
+    def _grouped(self) -> Iterator[Group]:
         """Chunks of like size together, so that little is filled up."""
         cut = chunks(self.rows, kept=self._num_kept, width=WIDTH)
         plan = sorted(cut, key=lambda chunk: (len(chunk.keys), chunk.stop - chunk.start))
@@ -128,18 +152,18 @@ class Pass:
             rows = max(rows, chunk.stop - chunk.start)
             keys = (len(group) + 1) * len(chunk.keys)
             if group and (keys > MOST_KEYS or keys * rows > MOST_SCORES):
-                yield self._group(group, device)
+                yield self._group(group)
                 group, rows = [], chunk.stop - chunk.start
             group.append(chunk)
         if group:
-            yield self._group(group, device)
+            yield self._group(group)
 
-    def _group(self, group: list[Chunk], device: torch.device) -> Group:
+    def _group(self, group: list[Chunk]) -> Group:
         width = max(chunk.stop - chunk.start for chunk in group)
         rows = np.stack([np.minimum(np.arange(c.start, c.start + width), c.stop - 1) for c in group])
-        at = torch.from_numpy(rows).to(device)
+        at = upload(rows, self._device)
         keys, since, until = (  # filled up by keys that no row sees
-            pad_sequence([torch.from_numpy(x) for x in arrays], batch_first=True).to(device)[:, None, :]
+            pad_sequence([torch.from_numpy(x) for x in arrays], batch_first=True).to(self._device)[:, None, :]
             for arrays in zip(*((chunk.keys, chunk.since, chunk.until) for chunk in group), strict=True)
         )
         number = (at + self._num_kept)[:, :, None]  # (C, W, 1)

@@ -16,8 +16,10 @@ import numpy as np
 import torch
 
 from laborllm.errors import ModelError
-from laborllm.score.attention import Backend, Kept, Pass, hooked
+from laborllm.score import flex
+from laborllm.score.attention import Backend, Kept, Pass, best_backend, hooked
 from laborllm.score.descent import Descent
+from laborllm.score.device import upload
 from laborllm.score.head import Head
 from laborllm.score.layout import (
     NO_STEM,
@@ -64,7 +66,7 @@ class Frontier:
         model: A causal language model in evaluation mode, whose attention can be hooked.
         trie: The titles.
         max_rows: Rows of one forward pass, unless a single text has more. Halved when memory runs out.
-        backend: How attention is computed.
+        backend: How attention is computed; None takes the fastest of the model's device.
 
     Attributes:
         work: What was forwarded so far.
@@ -72,11 +74,13 @@ class Frontier:
         inner, forks: The nodes that the whole raw law, and the whole masked law, need.
     """
 
-    def __init__(self, model: PreTrainedModel, trie: TitleTrie, *, max_rows: int, backend: Backend = "sdpa") -> None:
+    def __init__(
+        self, model: PreTrainedModel, trie: TitleTrie, *, max_rows: int, backend: Backend | None = None
+    ) -> None:
         self.model = model
         self.trie = trie
         self.max_rows = max_rows
-        self.backend = backend
+        self.backend = backend or best_backend(model.device)
         self.head = Head(model, trie)
         self.work = Work()
         self.first = trie.first.astype(np.int64)
@@ -95,13 +99,16 @@ class Frontier:
     ) -> tuple[torch.Tensor, Kept]:
         """Run one pass; gives the last hidden states, (R, h), and the keys and values to keep."""
         device = self.model.device
-        one = Pass(rows, kept=kept, kept_positions=kept_positions, keep=keep, backend=self.backend, device=device)
+        run = flex.filled(rows) if self.backend == "flex" else rows
+        if keep is None and len(run) > len(rows):
+            keep = np.arange(len(rows))
+        one = Pass(run, kept=kept, kept_positions=kept_positions, keep=keep, backend=self.backend, device=device)
         body: Any = self.model.base_model
-        ids, positions = (torch.from_numpy(x).to(device)[None] for x in (rows.ids, rows.positions))
+        ids, positions = (upload(x, device)[None] for x in (run.ids, run.positions))
         with torch.inference_mode(), hooked(self.model):
             output = body(input_ids=ids, position_ids=positions, attention_mask=None, use_cache=False, paths=one)
         self.work.passes += 1
-        return output.last_hidden_state[0], one.added
+        return output.last_hidden_state[0, : len(rows)], one.added
 
     def plant(self, texts: Sequence[np.ndarray], *, keep: bool) -> Forest:
         """Run the trunks of some texts in one pass, and keep their keys and values if branches shall grow."""
@@ -155,7 +162,7 @@ class Forest:
 
     def at(self, texts: np.ndarray, positions: np.ndarray) -> torch.Tensor:
         """Hidden states at some tokens of some texts, (P, h)."""
-        return self.hidden[torch.from_numpy(self.starts[texts] + positions).to(self.hidden.device)]
+        return self.hidden[upload(self.starts[texts] + positions, self.hidden.device)]
 
     def grow(
         self,

@@ -8,13 +8,16 @@ import numpy as np
 import torch
 
 from laborllm.errors import ModelError
+from laborllm.score.device import upload
 from laborllm.trie import TitleTrie
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-MOST_LOGITS = 2**25
-"""Logits held at a time, 128 MiB in float32; their log-softmax takes as much again."""
+MOST_LOGITS = {"cpu": 2**25, "cuda": 2**29}
+"""Logits held at a time, 128 MiB or 2 GiB in float32; their log-softmax takes as much again."""
+WIDE_PRODUCTS = "dtype" in torch.ops.aten.mm.overloads()
+"""Can torch multiply half-precision matrices on CUDA without rounding the sums to half precision?"""
 
 
 class Head:
@@ -33,11 +36,17 @@ class Head:
         self._cap = getattr(config, "final_logit_softcapping", None)
         self._first = trie.first.astype(np.int64)
         self._labels = trie.labels.astype(np.int64)
-        self._rows_at_once = max(1, MOST_LOGITS // config.vocab_size)
+        most = MOST_LOGITS.get(model.device.type, MOST_LOGITS["cpu"])
+        self._rows_at_once = max(1, most // config.vocab_size)
 
     def logits(self, hidden: torch.Tensor) -> torch.Tensor:
         """(R, h) -> (R, V), float32 at least."""
-        return self._finished(self._output(hidden))
+        output = self._output
+        half = hidden.dtype in {torch.bfloat16, torch.float16}
+        if not (half and hidden.is_cuda and WIDE_PRODUCTS and type(output) is torch.nn.Linear):
+            return self._finished(output(hidden))
+        logits = torch.mm(hidden, output.weight.T, out_dtype=torch.float32)
+        return self._finished(logits if output.bias is None else logits + output.bias)
 
     def edges(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The edges of each row's node, one row after another.
@@ -63,20 +72,28 @@ class Head:
         Raises:
             ModelError: The model gives no finite numbers.
         """
-        parts = [np.empty(0)]
+        indptr, edges = self.edges(nodes)
+        row, label = self._at(indptr, edges, hidden.device)
+        parts = []
         for begin in range(0, len(nodes), self._rows_at_once):
-            some = slice(begin, begin + self._rows_at_once)
-            with torch.inference_mode():
-                parts.append(self.of_logits(self.logits(hidden[some]), nodes[some]))
-        return np.concatenate(parts)
+            stop = min(begin + self._rows_at_once, len(nodes))
+            own = slice(indptr[begin], indptr[stop])
+            parts.append(_log_softmax(self.logits(hidden[begin:stop]))[row[own] - begin, label[own]])
+        return self._fetched(torch.cat(parts)) if parts else np.empty(0)
 
+    @torch.inference_mode()
     def of_logits(self, logits: torch.Tensor, nodes: np.ndarray) -> np.ndarray:
         """As `raw`, of logits that are there already, (R, V)."""
-        indptr, edges = self.edges(nodes)
-        log_p = torch.log_softmax(_wide(logits), dim=-1)
-        row = np.repeat(np.arange(len(nodes)), np.diff(indptr))
-        at = torch.from_numpy(row * log_p.shape[1] + self._labels[edges]).to(log_p.device)
-        found: np.ndarray = log_p.flatten()[at].double().cpu().numpy()
+        row, label = self._at(*self.edges(nodes), logits.device)
+        return self._fetched(_log_softmax(logits)[row, label])
+
+    def _at(self, indptr: np.ndarray, edges: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Row and token of each edge."""
+        row = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
+        return upload(row, device), upload(self._labels[edges], device)
+
+    def _fetched(self, log_p: torch.Tensor) -> np.ndarray:
+        found: np.ndarray = log_p.double().cpu().numpy()
         self._check_finite(found)
         return found.clip(max=0.0)
 
@@ -86,22 +103,25 @@ class Head:
             indptr, _ = self.edges(nodes)
             return renormalized(self.raw(hidden, nodes), indptr)
         indptr, _ = self.edges(nodes)
-        logits = np.empty(indptr[-1])
+        places, parts = [np.zeros(0, np.int64)], [hidden.new_zeros(0, dtype=torch.float64)]
         for node in np.unique(nodes):  # the same few tokens for all rows at a node
             rows = np.flatnonzero(nodes == node)
             at = indptr[rows][:, None] + np.arange(self._first[node + 1] - self._first[node])
-            logits[at] = self._own_edges(hidden[torch.from_numpy(rows).to(hidden.device)], int(node))
+            places.append(at.ravel())
+            parts.append(self._own_edges(hidden[upload(rows, hidden.device)], int(node)).flatten())
+        logits = np.empty(indptr[-1])
+        logits[np.concatenate(places)] = torch.cat(parts).cpu().numpy()
         self._check_finite(logits)
         return renormalized(logits, indptr)
 
     @torch.inference_mode()
-    def _own_edges(self, hidden: torch.Tensor, node: int) -> Any:
+    def _own_edges(self, hidden: torch.Tensor, node: int) -> torch.Tensor:
         """Logits of one node's edges at rows that stand there; (R, h) -> float64 (R, edges)."""
-        labels = torch.from_numpy(self._labels[self._first[node] : self._first[node + 1]]).to(hidden.device)
+        labels = upload(self._labels[self._first[node] : self._first[node + 1]], hidden.device)
         logits = _wide(hidden) @ _wide(self._output.weight[labels]).T
         if self._output.bias is not None:
             logits = logits + _wide(self._output.bias[labels])
-        return self._finished(logits).double().cpu().numpy()
+        return self._finished(logits).double()
 
     def _check_finite(self, values: np.ndarray) -> None:
         if np.isfinite(values).all():
@@ -123,6 +143,10 @@ def renormalized(logits: np.ndarray, indptr: np.ndarray) -> np.ndarray:
     total = np.add.reduceat(np.exp(logits - np.repeat(top, count)), indptr[:-1])
     law: np.ndarray = np.minimum(logits - np.repeat(top + np.log(total), count), 0.0)
     return law
+
+
+def _log_softmax(logits: torch.Tensor) -> torch.Tensor:
+    return torch.log_softmax(_wide(logits), dim=-1)
 
 
 def _wide(x: torch.Tensor) -> torch.Tensor:

@@ -336,6 +336,11 @@ class TitleScorer:
             if candidate == "naive":
                 return candidate, self._build(candidate)
             reason = self._disagreement(candidate)
+            if reason and candidate == "tree" and self._frontier.backend == "flex":
+                self._frontier.backend = "sdpa"
+                if self._disagreement(candidate) is None:
+                    warnings.warn(f"attending without a compiled kernel, which is slower: {reason}", stacklevel=3)
+                    reason = None
             if reason is None:
                 if reasons:
                     warnings.warn(f"scoring by a prefix cache, which is slower: {reasons[0]}", stacklevel=3)

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from laborllm.score.device import upload
 from laborllm.score.found import Found
 from laborllm.score.frontier import Forest, Frontier
 from laborllm.score.head import renormalized
@@ -197,7 +198,7 @@ class Tree:
         for group, places, hidden in forest.cover(prompts, branch):
             nodes = branch.nodes[places]
             chosen = np.flatnonzero(self.frontier.fan_out[nodes] >= least)
-            rows = hidden[:, torch.from_numpy(chosen).to(hidden.device)].flatten(0, 1)
+            rows = hidden[:, upload(chosen, hidden.device)].flatten(0, 1)
             _, edges = self.frontier.head.edges(nodes[chosen])
             found[group, edges] = read(rows, np.tile(nodes[chosen], len(hidden))).reshape(len(hidden), -1)
         return found
