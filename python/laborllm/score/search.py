@@ -46,10 +46,16 @@ class Known:
         return finished, finished + float(np.exp(self.node_log_p).sum())
 
     def hopeful(self, k: int) -> np.ndarray:
-        """Open nodes among the k most probable of all titles and open nodes; none once the k best are certain."""
+        """Open nodes to run next for the k best titles; none once these are certain.
+
+        Those among the k most probable of all titles and open nodes, and of more as the search grows, so that its
+        passes grow in number as a logarithm. What is less probable than k titles is not run.
+        """
         log_p = np.concatenate([self.node_log_p, self.title_log_p])
-        best = np.argsort(-log_p, kind="stable")[:k]  # of equals the open ones first
-        return self.nodes[best[best < len(self.nodes)]]
+        best = np.argsort(-log_p, kind="stable")  # of equals the open ones first
+        certain = np.flatnonzero(best >= len(self.nodes))[k - 1 : k]
+        open_ones = best[: max(k, len(self.behind) // 4)][: int(certain[0]) if len(certain) else None]
+        return self.nodes[open_ones[open_ones < len(self.nodes)]]
 
     def heaviest(self, share: float) -> np.ndarray:
         """The most probable open nodes, so many that the others hold at most `share` of all mass."""

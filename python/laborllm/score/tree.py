@@ -168,24 +168,28 @@ class Tree:
             self._some[key] = Some(branch, which, at, len(titles))
         return self._some[key]
 
-    def _raw_law(self, forest: Forest, prompts: Prompts) -> tuple[np.ndarray, np.ndarray]:
-        """All titles behind each prompt, raw and masked, (P, J) each."""
+    def raw_edges(self, forest: Forest, prompts: Prompts) -> np.ndarray:
+        """Raw log P of every edge of the trie behind each prompt, given what stands before it, (P, edges)."""
         texts, lengths = np.array(prompts).T
         root = np.zeros(len(prompts), np.int64)
         first = self.frontier.head.raw(forest.at(texts, lengths - 1), root)
-        raw = self._edges(forest, prompts, first, self.frontier.inner, self.frontier.head.raw, least=1)
+        return self._edges(forest, prompts, first, self.frontier.inner, self.frontier.head.raw, least=1)
+
+    def _raw_law(self, forest: Forest, prompts: Prompts) -> tuple[np.ndarray, np.ndarray]:
+        """All titles behind each prompt, raw and masked, (P, J) each."""
+        raw = self.raw_edges(forest, prompts)
         fan_out = self.frontier.fan_out
         indptr = np.append(self.frontier.first[:-1][fan_out > 0], len(self.frontier.trie.labels))
         rows = np.arange(len(prompts))[:, None] * raw.shape[1] + indptr[:-1]
         masked = renormalized(raw.ravel(), np.append(rows.ravel(), raw.size)).reshape(raw.shape)
-        return self._path_sums(raw), self._path_sums(masked)
+        return self.path_sums(raw), self.path_sums(masked)
 
     def _masked_law(self, forest: Forest, prompts: Prompts) -> np.ndarray:
         """All titles behind each prompt under the masked law, (P, J), from forks and what lies above them."""
         texts, lengths = np.array(prompts).T
         head = self.frontier.head
         first = head.masked(forest.at(texts, lengths - 1), np.zeros(len(prompts), np.int64))
-        return self._path_sums(self._edges(forest, prompts, first, self.frontier.forks, head.masked, least=2))
+        return self.path_sums(self._edges(forest, prompts, first, self.frontier.forks, head.masked, least=2))
 
     def _edges(
         self, forest: Forest, prompts: Prompts, first: np.ndarray, branch: Branch, read: Read, *, least: int
@@ -203,7 +207,7 @@ class Tree:
             found[group, edges] = read(rows, np.tile(nodes[chosen], len(hidden))).reshape(len(hidden), -1)
         return found
 
-    def _path_sums(self, edges: np.ndarray) -> np.ndarray:
+    def path_sums(self, edges: np.ndarray) -> np.ndarray:
         """Add edges up from the root to each title's end, (P, edges) -> (P, J)."""
         sums = np.zeros((len(edges), self.frontier.trie.num_nodes))
         levels = self.frontier.trie.levels
