@@ -10,11 +10,17 @@ import pytest
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
-from laborllm.errors import PredictionsError
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import peft
+
+from laborllm.errors import ModelError, PredictionsError, TokenizerError
 from laborllm.occupations import Occupations
 from laborllm.panel import Panel
 from laborllm.resume import Template, render
-from laborllm.score import TitleScorer, reference
+from laborllm.score import TitleScorer, check, reference
 from tests.models import CONFIGS, FAMILIES, byte_level, random_model
 from tests.samples import HARD_TITLES, careers
 
@@ -179,16 +185,18 @@ def test_the_normalized_law_needs_the_whole_law():
         scorer.score(panel, titles="observed", law="normalized")
 
 
-def test_a_model_whose_cache_cannot_be_cut_is_scored_text_by_text_with_a_warning(monkeypatch):
-    scorer, panel = make(workers=3)
+def test_a_model_that_neither_branches_nor_has_a_cache_to_cut_is_scored_text_by_text_with_one_warning(monkeypatch):
+    scorer, panel = make(family="falcon", method="naive", workers=3)
     expected = scorer.score(panel).log_p
 
     def broken(*_: object) -> None:
         raise AttributeError("no keys")
 
     monkeypatch.setattr("laborllm.score.passes.DynamicCache", broken)
-    with pytest.warns(UserWarning, match="one text per title"):
+    with pytest.warns(UserWarning, match="one text per title") as caught:
         slow = TitleScorer(scorer.model, scorer.tokenizer, occupations=scorer.occupations, template=scorer.template)
+    assert len(caught) == 1
+    assert re.search("tree fails with TypeError.*; cache fails with AttributeError: no keys", str(caught[0].message))
     np.testing.assert_allclose(slow.score(panel, titles="all").log_p, expected, rtol=0, atol=1e-10)
 
 
@@ -240,3 +248,293 @@ def test_dropped_rows_and_rows_shown_are_the_whole_history():
     dropped = scorer.score(panel).table["n_rows_dropped"].to_numpy()
     assert dropped.max() > 0
     assert (dropped + shown).tolist() == panel.transitions().position.tolist()
+
+
+@contextmanager
+def before_each_pass(scorer: TitleScorer, call: Any) -> Iterator[None]:
+    """Call a function with the keyword arguments of each pass through the model's body."""
+    handle = scorer.model.base_model.register_forward_pre_hook(
+        lambda _body, _args, kwargs: call(kwargs), with_kwargs=True
+    )
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def test_no_pass_keeps_a_cache_or_has_a_mask():
+    scorer, panel = make()
+    scorer.model.config.use_cache = True
+    calls: list[dict] = []
+    with before_each_pass(scorer, calls.append):
+        for titles in ("observed", "all"):
+            scorer.score(panel, titles=titles)
+    assert len(calls) > 2
+    assert all(call["use_cache"] is False and call["attention_mask"] is None for call in calls)
+
+
+def test_the_model_attends_as_before_after_scoring_and_after_an_error():
+    scorer, panel = make(workers=2)
+    ids = torch.arange(30)[None]
+    before = scorer.model(input_ids=ids).logits
+    implementation = scorer.model.config._attn_implementation
+    scorer.score(panel, titles="all")
+    assert scorer.model.config._attn_implementation == implementation
+
+    def fail(_: object) -> None:
+        raise RuntimeError("out of order")
+
+    with before_each_pass(scorer, fail), pytest.raises(RuntimeError, match="out of order"):
+        scorer.score(panel)
+    assert scorer.model.config._attn_implementation == implementation
+    assert torch.equal(scorer.model(input_ids=ids).logits, before)
+
+
+@pytest.mark.parametrize("name", ["model.layers.1.mlp.down_proj.weight", "model.norm.weight", "lm_head.weight"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_an_error_that_names_them(name, value):
+    scorer, panel = make(workers=2)
+    with torch.no_grad():
+        dict(scorer.model.named_parameters())[name].fill_(value)
+    for method in ("auto", "tree", "cache"):
+        with pytest.raises(ModelError, match=name):
+            TitleScorer(
+                scorer.model, scorer.tokenizer, occupations=panel.occupations, template=scorer.template, method=method
+            )
+    for titles, law in (("observed", "raw"), ("observed", "masked"), ("all", "raw"), ("all", "masked")):
+        with pytest.raises(ModelError, match=name):
+            scorer.score(panel, titles=titles, law=law)
+
+
+def inner_and_forks(scorer: TitleScorer) -> tuple[set[tuple[int, ...]], set[tuple[int, ...]]]:
+    """What has been written of a title where something follows, and where a choice is still to come."""
+    units = scorer.units.ids
+    inner = {unit[:depth] for unit in units for depth in range(1, len(unit))}
+    forks = {a for a in inner if len({unit[len(a)] for unit in units if unit[: len(a)] == a}) > 1}
+    return inner, {a for a in inner if any(fork[: len(a)] == a for fork in forks)}
+
+
+@pytest.mark.parametrize("window", [None, 90])
+@pytest.mark.parametrize("max_rows", [None, 5])
+def test_each_token_of_a_resume_and_each_node_of_the_trie_is_run_once_a_year(window, max_rows):
+    scorer, panel = make(years=12, workers=4, window=window, max_rows=max_rows)
+    windows, tokens = scorer.texts(panel)
+    trunk = int((tokens.stops[tokens.rows[1:] - 1] - 1).sum())
+    inner, forks = inner_and_forks(scorer)
+    assert (scorer.work.trunk, scorer.work.nodes) == (0, 0)
+    scorer.score(panel, titles="all")
+    assert (scorer.work.trunk, scorer.work.nodes) == (trunk, panel.num_rows * len(inner))
+    scorer.score(panel, titles="all", law="masked")
+    assert scorer.work.trunk == 2 * trunk
+    assert scorer.work.nodes == panel.num_rows * (len(inner) + len(forks))
+    assert len(forks) < len(inner) / 3
+    nodes = scorer.work.nodes
+    scorer.score(panel)
+    rows = panel.transitions()
+    moved = rows.previous[~rows.first & (rows.previous != rows.occupation)]
+    assert scorer.work.trunk == 3 * trunk
+    assert scorer.work.nodes - nodes == sum(len(scorer.units.ids[title]) - 1 for title in moved)
+    scorer.log_p_observed(panel, (windows, tokens))
+    assert scorer.work.trunk == 4 * trunk  # and no nodes, where no other title is asked for
+    assert scorer.work.nodes - nodes == sum(len(scorer.units.ids[title]) - 1 for title in moved)
+
+
+def test_any_budget_and_any_order_of_workers_give_the_same_law():
+    scorer, panel = make(workers=7, dtype=torch.float32)
+    order = np.random.default_rng(1).permutation(panel.num_workers)
+    table = panel.table.to_pandas()
+    table["worker_id"] = order[table["worker_id"].to_numpy()]
+    permuted = Panel.from_arrow(
+        type(panel.table).from_pandas(table.sort_values(["worker_id", "year"]), preserve_index=False),
+        occupations=panel.occupations,
+    )
+    back = np.lexsort([permuted.years(), np.argsort(order)[permuted.table["worker_id"].to_numpy()]])
+    for titles, law in (("observed", "raw"), ("observed", "masked"), ("all", "raw"), ("all", "masked")):
+        expected = scorer.score(panel, titles=titles, law=law)
+        for max_rows in (1, 7, 64, 1000):
+            other = TitleScorer(
+                scorer.model,
+                scorer.tokenizer,
+                occupations=panel.occupations,
+                template=scorer.template,
+                max_rows=max_rows,
+            )
+            found = other.score(permuted, titles=titles, law=law)
+            np.testing.assert_allclose(found.log_p[back], expected.log_p, rtol=0, atol=1e-5)
+            np.testing.assert_allclose(found.log_p_previous[back], expected.log_p_previous, rtol=0, atol=1e-5)
+
+
+@contextmanager
+def room_for(rows: int, scorer: TitleScorer) -> Iterator[list[int]]:
+    """A device that has memory for so many rows; gives the sizes of the passes it refused."""
+    refused = []
+
+    def limited(kwargs: dict) -> None:
+        if kwargs["input_ids"].shape[1] > rows:
+            refused.append(kwargs["input_ids"].shape[1])
+            raise torch.OutOfMemoryError("no room")
+
+    with before_each_pass(scorer, limited):
+        yield refused
+
+
+@pytest.mark.parametrize("rows", [300, 120])
+@pytest.mark.parametrize(("titles", "law"), [("observed", "raw"), ("all", "raw"), ("all", "masked")])
+def test_where_memory_runs_out_the_budget_is_halved_and_nothing_is_lost(rows, titles, law):
+    scorer, panel = make(years=7, workers=6)
+    expected = scorer.score(panel, titles=titles, law=law)
+    work = (scorer.work.trunk, scorer.work.nodes)
+    with room_for(rows, scorer) as refused:
+        found = scorer.score(panel, titles=titles, law=law)
+    assert refused
+    np.testing.assert_allclose(found.log_p, expected.log_p, rtol=0, atol=1e-10)
+    np.testing.assert_allclose(found.log_p_previous, expected.log_p_previous, rtol=0, atol=1e-10)
+    assert (scorer.work.trunk, scorer.work.nodes) == (2 * work[0], 2 * work[1])
+
+
+def test_memory_may_run_out_while_a_branch_goes_in_pieces():
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    titles = tuple(sorted({"".join(name) for name in np.random.default_rng(0).choice(letters, size=(60, 9))}))
+    scorer, panel = make(titles=titles, workers=1, years=2)
+    expected = scorer.score(panel, titles="all", keep_law=True)
+    work = (scorer.work.trunk, scorer.work.nodes)
+    inner, _ = inner_and_forks(scorer)
+    with room_for(120, scorer) as refused:
+        found = scorer.score(panel, titles="all", keep_law=True)
+    assert [size for size in refused if size < len(inner)]  # pieces, not only the whole branch, were refused
+    np.testing.assert_allclose(found.log_p_all, expected.log_p_all, rtol=1e-6)
+    assert (scorer.work.trunk, scorer.work.nodes) == (2 * work[0], 2 * work[1])
+
+
+def test_a_device_without_memory_for_a_single_text_is_an_error():
+    scorer, panel = make()
+
+    def none_left(_: object) -> None:
+        raise torch.OutOfMemoryError("no room")
+
+    with before_each_pass(scorer, none_left), pytest.raises(ModelError, match="no memory for"):
+        scorer.score(panel)
+
+
+def test_a_model_in_half_precision_is_checked_in_float32_and_keeps_its_weights_to_the_bit(monkeypatch):
+    seen = []
+    gap = check.gap
+
+    def watched(fast: Any, *args: Any, **options: Any) -> float:
+        seen.append({weights.dtype for weights in fast.frontier.model.parameters()})
+        return gap(fast, *args, **options)
+
+    monkeypatch.setattr(check, "gap", watched)
+    model = random_model("llama", 600, dtype=torch.bfloat16)
+    before = {name: weights.clone() for name, weights in model.state_dict().items()}
+    scorer, panel = make(workers=2)
+    seen.clear()
+    half = TitleScorer(model, scorer.tokenizer, occupations=panel.occupations, template=scorer.template)
+    assert seen == [{torch.float32}]
+    half.score(panel, titles="all")
+    after = model.state_dict()
+    assert all(weights.dtype == torch.bfloat16 for weights in after.values())
+    assert all(torch.equal(weights, after[name]) for name, weights in before.items())
+
+
+def test_an_adapter_that_is_not_merged_is_part_of_the_model():
+    scorer, panel = make(workers=3, dtype=torch.float32)
+    plain = scorer.score(panel, titles="all").log_p
+    model = peft.get_peft_model(
+        scorer.model, peft.LoraConfig(r=4, target_modules="all-linear", lora_dropout=0.5, task_type="CAUSAL_LM")
+    )
+    with torch.no_grad():
+        for name, weights in model.named_parameters():
+            if "lora_" in name:
+                weights.normal_(0, 0.3)
+    adapted = TitleScorer(
+        model, scorer.tokenizer, occupations=panel.occupations, template=scorer.template, method="tree"
+    )
+    raw, masked = oracle(adapted, panel)
+    assert np.abs(raw[np.arange(len(raw)), panel.states()] - plain).max() > 0.5
+    for law, expected in (("raw", raw), ("masked", masked)):
+        found = adapted.score(panel, titles="all", law=law, keep_law=True)
+        np.testing.assert_allclose(found.log_p_all, expected, rtol=0, atol=1e-4)
+
+
+def test_an_adapter_of_tokens_before_the_prompt_is_refused():
+    scorer, panel = make(workers=1, dtype=torch.float32)
+    model = peft.get_peft_model(scorer.model, peft.PromptTuningConfig(num_virtual_tokens=3, task_type="CAUSAL_LM"))
+    with pytest.raises(ModelError, match="tokens of its own"):
+        TitleScorer(model, scorer.tokenizer, occupations=panel.occupations, template=scorer.template)
+
+
+def test_a_model_in_training_with_more_tokens_than_its_tokenizer_is_scored_as_it_would_be_used():
+    scorer, panel = make(workers=3)
+    model = random_model("opt", scorer.tokenizer.get_vocab_size() + 300)
+    model.config.dropout = 0.5
+    model.train()
+    trained = TitleScorer(model, scorer.tokenizer, occupations=panel.occupations, template=scorer.template)
+    assert trained.method == "tree"
+    raw, masked = oracle(trained, panel)
+    for law, expected in (("raw", raw), ("masked", masked)):
+        found = trained.score(panel, titles="all", law=law, keep_law=True)
+        np.testing.assert_allclose(found.log_p_all, expected, rtol=1e-6)
+    assert all(weights.requires_grad for weights in model.parameters())
+
+
+@pytest.mark.parametrize("method", ["tree", "cache", "naive"])
+def test_a_panel_without_targets_has_no_rows_and_is_no_error(method):
+    scorer, panel = make(workers=2, method=method)
+    nobody = panel.with_targets(np.zeros(panel.num_rows, bool))
+    for titles in ("observed", "all"):
+        assert len(scorer.score(nobody, titles=titles).log_p) == 0
+    assert np.isnan(scorer.log_p_observed(nobody, scorer.texts(nobody))[0]).all()
+    assert len(scorer.log_p_behind([], np.zeros(0, np.int64))[0]) == 0
+
+
+@pytest.mark.parametrize("method", ["tree", "cache"])
+def test_single_prompts_and_whole_careers_are_scored_alike(method):
+    scorer, panel = make(method=method)
+    windows, tokens = scorer.texts(panel)
+    text = np.repeat(np.arange(len(windows)), np.diff(tokens.rows))
+    prompts = [tokens.text(one)[:start] for one, start in zip(text, tokens.starts, strict=True)]
+    titles = np.random.default_rng(0).integers(len(HARD_TITLES), size=len(prompts))
+    every, laws = np.arange(len(prompts)), oracle(scorer, panel)
+    for found, law in zip(scorer.log_p_behind(prompts, titles), laws, strict=True):
+        np.testing.assert_allclose(found, law[every, titles], rtol=0, atol=1e-10)
+    for found, law in zip(scorer.log_p_observed(panel, (windows, tokens)), laws, strict=True):
+        np.testing.assert_allclose(found, law[every, panel.states()], rtol=0, atol=1e-10)
+
+
+def test_titles_longer_than_the_window_are_an_error_about_the_window():
+    scorer, panel = make(workers=2)
+    small = random_model("gpt2", scorer.tokenizer.get_vocab_size(), window=scorer.units.longest - 1)
+    with pytest.warns(UserWarning, match="one text per title"):
+        none = TitleScorer(small, scorer.tokenizer, occupations=panel.occupations, template=scorer.template)
+    with pytest.raises(TokenizerError, match="exceed the model's window"):
+        none.score(panel)
+
+
+def test_rotary_angles_that_change_with_the_length_of_a_text_are_those_of_the_prompt_alone():
+    scorer, panel = make(family="phi3, longrope", years=12, workers=4)
+    assert scorer.method == "tree"
+    assert scorer.score(panel).table["n_rows_dropped"].to_numpy().max() > 0
+    raw, _ = oracle(scorer, panel)
+    found = scorer.score(panel, titles="all")
+    np.testing.assert_allclose(found.log_p, raw[np.arange(len(raw)), panel.states()], rtol=0, atol=1e-10)
+
+
+def test_any_budget_bounds_the_rows_of_a_pass_but_for_a_single_longer_text():
+    scorer, panel = make(years=7, workers=6)
+    _, tokens = scorer.texts(panel)
+    longest = int((tokens.stops[tokens.rows[1:] - 1] - 1).max())
+    for max_rows in (64, 150, 400):
+        other = TitleScorer(
+            scorer.model,
+            scorer.tokenizer,
+            occupations=panel.occupations,
+            template=scorer.template,
+            max_rows=max_rows,
+        )
+        sizes: list[int] = []
+        with before_each_pass(other, lambda kwargs, sizes=sizes: sizes.append(kwargs["input_ids"].shape[1])):
+            for titles, law in (("observed", "raw"), ("all", "raw"), ("all", "masked")):
+                other.score(panel, titles=titles, law=law)
+        assert max(sizes) <= max(max_rows, longest)
+        assert np.mean(sizes) > max_rows / 4

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import cache
 
+import hypothesis.strategies as st
 import numpy as np
 import pytest
+from hypothesis import given, settings
 
 torch = pytest.importorskip("torch")
 pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore:.*rope_parameters")]
@@ -20,6 +22,7 @@ from laborllm.tokens import TitleUnits, Tokens
 from tests.models import FAMILY_CONFIGS, OWN_ATTENTION, EverythingInFloat64, random_model
 from tests.samples import random_texts
 from tests.test_score import make, oracle
+from tests.tries import UNITS as UNITS_OF_TRIES
 
 VOCABULARY = 40
 UNITS = TitleUnits(
@@ -114,6 +117,40 @@ def test_in_half_precision_the_tree_is_as_near_to_the_truth_as_the_naive_way(fam
     ours, theirs = (np.abs(laws["raw"] - truth["raw"]).mean() for laws in (found, slow))
     assert theirs > 1e-3  # which is why no bound in half precision is stated against another path in half precision
     assert ours <= 2 * theirs
+
+
+@given(UNITS_OF_TRIES, st.integers(0, 2**31), st.sampled_from([1, 2, 3, 5, 17, 64, 4096]))
+@settings(max_examples=30)
+def test_any_trie_behind_any_careers_under_any_budget_has_the_naive_law(ids, seed, max_rows):
+    units = TitleUnits(ids=tuple(map(tuple, ids)), bare=(False,) * len(ids))
+    years = tuple(np.random.default_rng(seed).integers(1, 4, size=2).tolist())
+    tokens = random_texts(units, years=years, vocabulary=12, seed=seed)
+    model = small_mistral()
+    rows = np.arange(len(tokens.states))
+    tree = Tree(Frontier(model, units.trie, max_rows=max_rows), Spelling(units))
+    titles = [np.unique(np.random.default_rng(seed + row).integers(0, len(ids), size=row % 4)) for row in rows]
+    with EverythingInFloat64():
+        raw, masked = reference.law(model, list(prompts(tokens)), units)
+        both = list(tree.whole(tokens, rows, law="raw"))
+        forks = list(tree.whole(tokens, rows, law="masked"))
+        some = list(tree.observed(tokens, rows, titles))
+    happened = rows, tokens.states
+    which = np.repeat(rows, [len(few) for few in titles]), np.concatenate([*titles, np.zeros(0, np.int64)])
+    for found, expected in (
+        (np.concatenate([one.raw_titles for one in both]), raw),
+        (np.concatenate([one.masked_titles for one in both]), masked),
+        (np.concatenate([one.masked_titles for one in forks]), masked),
+        (np.concatenate([one.masked for one in forks]), masked[happened]),
+        (np.concatenate([one.raw for one in some]), raw[happened]),
+        (np.concatenate([one.raw_titles for one in some]), raw[which]),
+        (np.concatenate([one.masked_titles for one in some]), masked[which]),
+    ):
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10)
+
+
+@cache
+def small_mistral() -> torch.nn.Module:
+    return random_model("mistral, window", 12, dtype=torch.float64)
 
 
 @pytest.mark.parametrize("family", OWN_ATTENTION)

@@ -47,6 +47,8 @@ class Passes:
 
     def observed(self, tokens: Tokens, rows: np.ndarray, titles: Sequence[np.ndarray] | None = None) -> Iterator[Found]:
         """As `Method.observed`; texts are sorted by length and padded on the right, where a causal model cannot see."""
+        if not len(rows):
+            return
         text = np.searchsorted(tokens.rows, rows, side="right") - 1
         _, first = np.unique(text, return_index=True)
         last = np.append(first[1:], len(rows)) - 1
@@ -61,6 +63,8 @@ class Passes:
 
     def whole(self, tokens: Tokens, rows: np.ndarray, *, law: Literal["raw", "masked"]) -> Iterator[Found]:  # noqa: ARG002
         """As `Method.whole`; both laws come together."""
+        if not len(rows):
+            return
         every = np.arange(len(self.spelling.lengths))
         text = np.searchsorted(tokens.rows, rows, side="right") - 1
         for here in np.split(rows, np.flatnonzero(np.diff(text)) + 1):

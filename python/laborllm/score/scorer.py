@@ -168,10 +168,9 @@ class TitleScorer:
         windows, tokens = self.texts(panel)
         here, at = _target_rows(panel, windows, tokens)
         place = dict(zip(here.tolist(), at.tolist(), strict=True))
-        batches: Iterator[Found] = iter(())
-        if len(here) and titles == "all":
+        if titles == "all":
             batches = self._method.whole(tokens, here, law="masked" if law == "masked" else "raw")
-        elif len(here):
+        else:
             batches = self._method.observed(tokens, here, [rows.asked(row) for row in at.tolist()])
         for found in batches:
             rows.fill(np.array([place[row] for row in found.rows.tolist()], np.int64), found, law=law, titles=titles)

@@ -94,6 +94,8 @@ class Tree:
         self, tokens: Tokens, rows: np.ndarray, *, keep: bool
     ) -> Iterator[tuple[Forest, np.ndarray, np.ndarray]]:
         """Run the trunks batch by batch: the forest, the text of each of its rows, and their positions in `rows`."""
+        if not len(rows):
+            return
         text = np.searchsorted(tokens.rows, rows, side="right") - 1
         texts, first = np.unique(text, return_index=True)
         last = np.append(first[1:], len(rows)) - 1
