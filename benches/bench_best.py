@@ -53,7 +53,7 @@ def search(scorer: TitleScorer, panel: Panel, k: int) -> tuple[list[list[Ranked]
     """The best titles of every target row, and for each row expansions, nodes and calls, (N, 3)."""
     tree, tokens, rows = _tree(scorer, panel)
     found, costs = [], []
-    for forest, texts, here in tree.planted(tokens, rows, keep=True):
+    for forest, texts, here in tree.planted(tokens, rows, keep=True, happened=False):
         explorer = Counted.behind(forest, tree.prompts(tokens, texts, rows[here]), law="raw")
         found += topk(explorer, k)
         for one, calls in zip(explorer.known, explorer.calls, strict=True):
@@ -65,7 +65,7 @@ def search(scorer: TitleScorer, panel: Panel, k: int) -> tuple[list[list[Ranked]
 def enumerate_and_beam(scorer: TitleScorer, panel: Panel, k: int) -> Iterator[tuple[np.ndarray, np.ndarray, int]]:
     """For each target row the whole raw law, the k best titles of a beam of 4 k, and the nodes the beam ran."""
     tree, tokens, rows = _tree(scorer, panel)
-    for forest, texts, here in tree.planted(tokens, rows, keep=True):
+    for forest, texts, here in tree.planted(tokens, rows, keep=True, happened=False):
         edges = tree.raw_edges(forest, tree.prompts(tokens, texts, rows[here]))
         for own, law in zip(edges, tree.path_sums(edges), strict=True):
             yield law, *beam(tree, own, k=k, width=4 * k)

@@ -153,7 +153,7 @@ def promised_rows(scorer: TitleScorer, panel: Panel) -> tuple[int, int]:
     """Rows of trunks and of trie nodes for the whole raw law: each career once, and years times inner nodes."""
     _, tokens = scorer.texts(panel)
     inner = int((np.diff(scorer.units.trie.first.astype(np.int64)) > 0).sum()) - 1  # the root is the trunk's
-    return int((tokens.stops[tokens.rows[1:] - 1] - 1).sum()), panel.num_rows * inner
+    return int(tokens.starts[tokens.rows[1:] - 1].sum()), panel.num_rows * inner
 
 
 def masked(shape: Shape, *, rounds: int) -> Record:

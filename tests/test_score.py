@@ -319,23 +319,24 @@ def inner_and_forks(scorer: TitleScorer) -> tuple[set[tuple[int, ...]], set[tupl
 def test_each_token_of_a_resume_and_each_node_of_the_trie_is_run_once_a_year(window, max_rows):
     scorer, panel = make(years=12, workers=4, window=window, max_rows=max_rows)
     windows, tokens = scorer.texts(panel)
-    trunk = int((tokens.stops[tokens.rows[1:] - 1] - 1).sum())
+    last = tokens.rows[1:] - 1
+    prompts, trunk = int(tokens.starts[last].sum()), int((tokens.stops[last] - 1).sum())
     inner, forks = inner_and_forks(scorer)
     assert (scorer.work.trunk, scorer.work.nodes) == (0, 0)
     scorer.score(panel, titles="all")
-    assert (scorer.work.trunk, scorer.work.nodes) == (trunk, panel.num_rows * len(inner))
+    assert (scorer.work.trunk, scorer.work.nodes) == (prompts, panel.num_rows * len(inner))
     scorer.score(panel, titles="all", law="masked")
-    assert scorer.work.trunk == 2 * trunk
+    assert scorer.work.trunk == prompts + trunk
     assert scorer.work.nodes == panel.num_rows * (len(inner) + len(forks))
     assert len(forks) < len(inner) / 3
     nodes = scorer.work.nodes
     scorer.score(panel)
     rows = panel.transitions()
     moved = rows.previous[~rows.first & (rows.previous != rows.occupation)]
-    assert scorer.work.trunk == 3 * trunk
+    assert scorer.work.trunk == prompts + 2 * trunk
     assert scorer.work.nodes - nodes == sum(len(scorer.units.ids[title]) - 1 for title in moved)
     scorer.log_p_observed(panel, (windows, tokens))
-    assert scorer.work.trunk == 4 * trunk  # and no nodes, where no other title is asked for
+    assert scorer.work.trunk == prompts + 3 * trunk  # and no nodes, where no other title is asked for
     assert scorer.work.nodes - nodes == sum(len(scorer.units.ids[title]) - 1 for title in moved)
 
 
@@ -485,21 +486,20 @@ def test_a_panel_without_targets_has_no_rows_and_is_no_error(method):
     for titles in ("observed", "all"):
         assert len(scorer.score(nobody, titles=titles).log_p) == 0
     assert np.isnan(scorer.log_p_observed(nobody, scorer.texts(nobody))[0]).all()
-    assert len(scorer.log_p_behind([], np.zeros(0, np.int64))[0]) == 0
+    assert scorer.log_p_of(nobody, []) == ([], [])
+    assert scorer.topk(nobody, 3) == scorer.bounds(nobody, eps=0.1) == []
+    assert scorer.sample(nobody, 3).shape == (0, 3)
 
 
 @pytest.mark.parametrize("method", ["tree", "cache"])
-def test_single_prompts_and_whole_careers_are_scored_alike(method):
-    scorer, panel = make(method=method)
-    windows, tokens = scorer.texts(panel)
-    text = np.repeat(np.arange(len(windows)), np.diff(tokens.rows))
-    prompts = [tokens.text(one)[:start] for one, start in zip(text, tokens.starts, strict=True)]
-    titles = np.random.default_rng(0).integers(len(HARD_TITLES), size=len(prompts))
-    every, laws = np.arange(len(prompts)), oracle(scorer, panel)
-    for found, law in zip(scorer.log_p_behind(prompts, titles), laws, strict=True):
-        np.testing.assert_allclose(found, law[every, titles], rtol=0, atol=1e-10)
-    for found, law in zip(scorer.log_p_observed(panel, (windows, tokens)), laws, strict=True):
-        np.testing.assert_allclose(found, law[every, panel.states()], rtol=0, atol=1e-10)
+@pytest.mark.parametrize("window", [None, 90])
+def test_any_titles_can_be_asked_for_at_each_target_row(method, window):
+    scorer, panel = make(years=12, method=method, window=window)
+    random = np.random.default_rng(0)
+    titles = [random.choice(len(HARD_TITLES), size=random.integers(4), replace=False) for _ in range(panel.num_rows)]
+    for found, law in zip(scorer.log_p_of(panel, titles), oracle(scorer, panel), strict=True):
+        for row, asked, here in zip(law, titles, found, strict=True):
+            np.testing.assert_allclose(here, row[asked], rtol=0, atol=1e-10)
 
 
 def test_titles_longer_than_the_window_are_an_error_about_the_window():

@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 Result = TypeVar("Result")
-LEAST_ROWS = 64
-"""A budget below this is no way to go on."""
 
 
 @dataclass
@@ -132,13 +130,13 @@ class Frontier:
         """Call `run`; where the memory of the device runs out, halve the row budget and give None.
 
         Raises:
-            ModelError: The budget was at its least.
+            ModelError: The budget was one row.
         """
         try:
             return run()
         except torch.OutOfMemoryError as error:
             self.max_rows = min(self.max_rows, rows) // 2
-            if self.max_rows < LEAST_ROWS:
+            if not self.max_rows:
                 raise ModelError(f"the device has no memory for {rows} rows of this model") from error
         gc.collect()
         torch.cuda.empty_cache()

@@ -75,10 +75,18 @@ class Head:
         indptr, edges = self.edges(nodes)
         row, label = self._at(indptr, edges, hidden.device)
         parts = []
-        for begin in range(0, len(nodes), self._rows_at_once):
+        begin = 0
+        while begin < len(nodes):
             stop = min(begin + self._rows_at_once, len(nodes))
             own = slice(indptr[begin], indptr[stop])
-            parts.append(_log_softmax(self.logits(hidden[begin:stop]))[row[own] - begin, label[own]])
+            try:
+                parts.append(_log_softmax(self.logits(hidden[begin:stop]))[row[own] - begin, label[own]])
+            except torch.OutOfMemoryError as error:
+                if self._rows_at_once == 1:
+                    raise ModelError("the device has no memory for one row of logits") from error
+                self._rows_at_once = min(self._rows_at_once, stop - begin) // 2 or 1
+            else:
+                begin = stop
         return self._fetched(torch.cat(parts)) if parts else np.empty(0)
 
     @torch.inference_mode()

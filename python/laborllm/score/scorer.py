@@ -315,7 +315,7 @@ class TitleScorer:
         windows, tokens = self.texts(panel)
         rows, _ = _target_rows(panel, windows, tokens)
         if isinstance(self._method, Tree):
-            for forest, texts, here in self._method.planted(tokens, rows, keep=True):
+            for forest, texts, here in self._method.planted(tokens, rows, keep=True, happened=False):
                 yield Explorer.behind(forest, self._method.prompts(tokens, texts, rows[here]), law=law)
         else:
             for found in self._method.whole(tokens, rows, law="raw"):

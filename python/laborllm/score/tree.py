@@ -61,7 +61,7 @@ class Tree:
             rows: Rows of them, ascending, int64 (R,).
             titles: For each row the indices of further titles; their inner nodes cost a row each.
         """
-        for forest, texts, here in self.planted(tokens, rows, keep=titles is not None):
+        for forest, texts, here in self.planted(tokens, rows, keep=titles is not None, happened=True):
             raw, masked, roots = self._happened(forest, tokens, texts, rows[here])
             if titles is None:
                 yield Found(rows[here], raw, masked)
@@ -79,7 +79,7 @@ class Tree:
             law: `raw` runs every inner node of the trie and gives both laws; `masked` runs forks and what lies above
                 them, and gives the whole masked law alone.
         """
-        for forest, texts, here in self.planted(tokens, rows, keep=True):
+        for forest, texts, here in self.planted(tokens, rows, keep=True, happened=law == "masked"):
             prompts = self.prompts(tokens, texts, rows[here])
             states = tokens.states[rows[here]]
             if law == "masked":
@@ -91,15 +91,25 @@ class Tree:
                 yield Found(rows[here], raw_law[every, states], masked_law[every, states], raw_law, masked_law)
 
     def planted(
-        self, tokens: Tokens, rows: np.ndarray, *, keep: bool
+        self, tokens: Tokens, rows: np.ndarray, *, keep: bool, happened: bool
     ) -> Iterator[tuple[Forest, np.ndarray, np.ndarray]]:
-        """Run the trunks batch by batch: the forest, the text of each of its rows, and their positions in `rows`."""
+        """Run the trunks of some rows' texts, batch by batch.
+
+        Args:
+            tokens: The texts.
+            rows: Rows of them, ascending.
+            keep: Branches shall grow.
+            happened: Run each text on to where its last row's title is known; else to the end of its last prompt.
+
+        Yields:
+            The forest, the text of each of its rows, and their positions in `rows`.
+        """
         if not len(rows):
             return
         text = np.searchsorted(tokens.rows, rows, side="right") - 1
         texts, first = np.unique(text, return_index=True)
         last = np.append(first[1:], len(rows)) - 1
-        ends = tokens.stops[rows[last]].astype(np.int64) - 1
+        ends = (tokens.stops[rows[last]] - 1 if happened else tokens.starts[rows[last]]).astype(np.int64)
 
         def plant(some: np.ndarray) -> tuple[Forest, np.ndarray, np.ndarray]:
             ids = [tokens.text(texts[at])[: ends[at]] for at in some]
