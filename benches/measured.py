@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import platform
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -80,7 +81,9 @@ def resident_peak() -> float:
 def circumstances() -> dict[str, str | None]:
     """Machine, date and commit."""
     command = ["git", "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    commit = None
+    if shutil.which("git"):
+        commit = subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
     return {
         "machine": f"{platform.machine()}, {os.cpu_count()} CPUs",
         "date": datetime.now(UTC).date().isoformat(),
