@@ -204,7 +204,7 @@ def test_the_law_by_flex_is_the_naive_one(name, max_rows):
         np.testing.assert_allclose(found.masked_titles, want.masked_titles, rtol=0, atol=1e-3 if in_float32 else 1e-6)
     assert by_flex.frontier.work == by_chunks.frontier.work  # rows that fill up blocks are not counted
     naive = Passes(model, units.trie, spelling, cached=False, max_tokens=4_096)
-    assert gap(by_flex, naive, units, window=None) < (
+    assert gap(model, by_flex, naive, units, window=None) < (
         1e-3 if in_float32 else 1e-4
     )  # transformers takes some softmaxes in float32
 

@@ -421,9 +421,9 @@ def test_a_model_in_half_precision_is_checked_in_float32_and_keeps_its_weights_t
     seen = []
     gap = check.gap
 
-    def watched(fast: Any, *args: Any, **options: Any) -> float:
-        seen.append({weights.dtype for weights in fast.frontier.model.parameters()})
-        return gap(fast, *args, **options)
+    def watched(model: Any, *args: Any, **options: Any) -> float:
+        seen.append({weights.dtype for weights in model.parameters()})
+        return gap(model, *args, **options)
 
     monkeypatch.setattr(check, "gap", watched)
     model = random_model("llama", 600, dtype=torch.bfloat16)

@@ -248,12 +248,12 @@ def _slides(config: Any, layer: int) -> bool:
 
 
 @contextmanager
-def hooked(model: PreTrainedModel) -> Iterator[None]:
-    """Let the model attend through the hook, and as before afterwards."""
+def attending(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """Let the model attend by the function of that name, `NAME` for the hook, and as before afterwards."""
     _register()
     config: Any = model.config
     before = config._attn_implementation
-    config._attn_implementation = NAME
+    config._attn_implementation = name
     try:
         yield
     finally:

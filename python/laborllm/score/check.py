@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from laborllm.score.attention import attending
 from laborllm.score.found import Method
 from laborllm.tokens import TitleUnits, Tokens
 
@@ -31,15 +32,18 @@ def branching(model: PreTrainedModel) -> str | None:
     return None
 
 
-def gap(fast: Method, naive: Method, units: TitleUnits, *, window: int | None) -> float:
+def gap(model: PreTrainedModel, fast: Method, naive: Method, units: TitleUnits, *, window: int | None) -> float:
     """The largest difference between two methods on a toy career, in nats.
 
     The career is a text made of a few units, with a prompt before each of them; further titles hang off each prompt.
+    The naive method attends by the model's eager function, which is its definition; others may leave out a soft cap.
     """
     tokens = _toy_career(units, most=min(window or 128, 128) - units.longest)
     rows = np.arange(len(tokens.states))
     titles = [np.arange(min(4, len(units.ids)))] * len(rows)
-    pairs = zip(fast.observed(tokens, rows, titles), naive.observed(tokens, rows, titles), strict=True)
+    with attending(model, "eager"):
+        expected = list(naive.observed(tokens, rows, titles))
+    pairs = zip(fast.observed(tokens, rows, titles), expected, strict=True)
     return max(_distance(a.raw, b.raw) + _distance(a.raw_titles, b.raw_titles) for a, b in pairs)
 
 

@@ -17,7 +17,7 @@ import torch
 
 from laborllm.errors import ModelError
 from laborllm.score import flex
-from laborllm.score.attention import Backend, Kept, Pass, best_backend, hooked
+from laborllm.score.attention import NAME, Backend, Kept, Pass, attending, best_backend
 from laborllm.score.descent import Descent
 from laborllm.score.device import upload
 from laborllm.score.head import Head
@@ -103,7 +103,7 @@ class Frontier:
         one = Pass(run, kept=kept, kept_positions=kept_positions, keep=keep, backend=self.backend, device=device)
         body: Any = self.model.base_model
         ids, positions = (upload(x, device)[None] for x in (run.ids, run.positions))
-        with torch.inference_mode(), hooked(self.model):
+        with torch.inference_mode(), attending(self.model, NAME):
             output = body(input_ids=ids, position_ids=positions, attention_mask=None, use_cache=False, paths=one)
         self.work.passes += 1
         return output.last_hidden_state[0, : len(rows)], one.added

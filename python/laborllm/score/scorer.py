@@ -356,7 +356,7 @@ class TitleScorer:
             return reason
         with check.in_float32(self._core) as tolerance:
             try:
-                gap = check.gap(self._build(name), self._build("naive"), self.units, window=self.window)
+                gap = check.gap(self._core, self._build(name), self._build("naive"), self.units, window=self.window)
             except (AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
                 return f"{name} fails with {type(error).__name__}: {' '.join(str(error).split())[:120]}"
         return None if gap <= tolerance else f"{name} gives other probabilities (by {gap:.1e} nats)"
