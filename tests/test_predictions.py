@@ -116,9 +116,9 @@ def test_strings_in_many_chunks_are_brought_to_the_same_table(rows, predictions)
 
 
 def test_further_columns_are_kept(tmp_path, predictions):
-    more = predictions.table.append_column("log_p_of", pa.array([{"Cooks": -1.5}] * len(predictions)))
+    more = predictions.table.append_column("wages", pa.array([{"hourly": 1.5}] * len(predictions)))
     rebuilt(predictions, more).write(tmp_path / "p.parquet")
-    assert Predictions.read(tmp_path / "p.parquet").table["log_p_of"][0].as_py() == {"Cooks": -1.5}
+    assert Predictions.read(tmp_path / "p.parquet").table["wages"][0].as_py() == {"hourly": 1.5}
 
 
 def test_an_output_that_exists_is_refused_and_left_as_it_was(tmp_path, predictions):
