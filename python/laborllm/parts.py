@@ -57,8 +57,10 @@ class Parts:
         )
 
     def predictions(self, predict: Callable[[Panel], Predictions]) -> Predictions:
-        """Make the parts that are missing, and put all of them together as they stand on disk; one part alone is not
-        written."""
+        """Make the parts that are missing, and put all of them together as they stand on disk.
+
+        One part alone is not written.
+        """
         if self.total == 1 and not self.kept:
             return predict(self._panels[0])
         for number, panel in enumerate(self._panels):

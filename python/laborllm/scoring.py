@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -66,9 +67,9 @@ def score(
     panel = panel if options.shard is None else panel.shard(*options.shard)
     if options.keep_law:
         check_whole_law_size(int(panel.targets.sum()), len(panel.occupations))
+    facts: dict[str, Any] = {}
     if isinstance(model, CountModel):
-        predictions, facts = _count(model, panel, options, bar), {}
-        predictions = _with_shard(predictions, options)
+        predictions = _with_shard(_count(model, panel, options, bar), options)
         predictions.write(output, overwrite=overwrite)
     else:
         run = _Run(model, panel, options, folder=output.with_name(f".{output.name}.parts"))
@@ -146,19 +147,15 @@ class _Run:
 
     def _all_that_matters(self) -> dict[str, Any]:
         """Beside the rows, what the numbers depend on."""
-        import torch  # noqa: PLC0415  a language model is here, so torch is
-
-        from laborllm import __version__  # noqa: PLC0415
-
         scorer = self.model.scorer
         about = {"law": self.law, "dtype": str(scorer.model.dtype), "method": scorer.method, "model": self.model.name}
         about |= {
             "model_hash": self.model.hash,
             "base": self.model.fingerprint,
             "template_hash": scorer.template.hash,
-            "version": __version__,
+            "version": version("laborllm"),
         }
-        about |= {"torch": torch.__version__, "device": scorer.model.device.type}
+        about |= {"torch": version("torch"), "device": scorer.model.device.type}
         return asdict(self.options) | about
 
 

@@ -38,8 +38,9 @@ class PanelRows:
 
     def asked(self, row: int) -> np.ndarray:
         """Titles to score beside the one that happened, ascending: those wanted that are others."""
-        wanted: np.ndarray = np.unique(self.wanted[row])
-        return wanted[(wanted >= 0) & (wanted != self.states[row])]
+        wanted = np.unique(self.wanted[row])
+        others: np.ndarray = wanted[(wanted >= 0) & (wanted != self.states[row])]
+        return others
 
     def fill(self, at: np.ndarray, found: Found, *, law: Law, titles: Literal["observed", "all"]) -> None:
         """Take over one batch, about the panel rows `at`."""
