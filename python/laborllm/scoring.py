@@ -93,7 +93,7 @@ def _count(model: CountModel, panel: Panel, options: Options, bar: Bar) -> Predi
     for name in ("dtype", "max_rows"):
         if getattr(options, name) is not None:
             raise ModelError(f"a {model.kind} model runs nothing; leave out --{name.replace('_', '-')}")
-    with bar("scoring", int(panel.targets.sum())) as step:
+    with bar("scoring rows", int(panel.targets.sum())) as step:
         predictions = model.predict(
             panel, titles=options.titles, keep_law=options.keep_law, also=options.also, top=options.top
         )
@@ -122,8 +122,13 @@ class _Run:
         if parts.kept:
             say(f"{len(parts.kept)} of {parts.total} parts were finished by an earlier run and are kept")
         kept, before = len(parts.kept), replace(scorer.work)
-        with bar("scoring", parts.rows_left) as step:
-            predictions = parts.predictions(lambda part: self._predict(part, step))
+        try:
+            with bar("scoring rows", parts.rows_left) as step:
+                predictions = parts.predictions(lambda part: self._predict(part, step))
+        except BaseException:
+            if parts.kept:
+                say(f"{len(parts.kept)} of {parts.total} parts are finished and kept; the same command goes on")
+            raise
         facts: dict[str, Any] = {"dtype": predictions.metadata["dtype"], "method": scorer.method}
         facts |= {"merge_gap": self.merge_gap, "parts_kept": kept}
         if scorer.method == "tree":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from laborllm.prediction_titles import named
 from laborllm.predictions import Predictions
 from laborllm.resume import Template
 from laborllm.score import check
-from laborllm.score.found import Method
+from laborllm.score.found import Found, Method
 from laborllm.score.frontier import Frontier, Work
 from laborllm.score.passes import Passes
 from laborllm.score.rows import PanelRows
@@ -164,7 +164,10 @@ class TitleScorer:
         windows, tokens = self.texts(panel)
         here, at = _target_rows(panel, windows, tokens)
         place = dict(zip(here.tolist(), at.tolist(), strict=True))
-        if titles == "all":
+        batches: Iterable[Found]
+        if not count:
+            batches = ()
+        elif titles == "all":
             batches = self._method.whole(tokens, here, law="masked" if law == "masked" else "raw")
         else:
             batches = self._method.observed(tokens, here, [rows.asked(row) for row in at.tolist()])
