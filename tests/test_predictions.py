@@ -14,6 +14,7 @@ from laborllm import prediction_form as module
 from laborllm.errors import FileError, PredictionsError
 from laborllm.files import write_parquet
 from laborllm.occupations import Occupations
+from laborllm.prediction_titles import Top
 from laborllm.predictions import Predictions, check_comparable
 
 LAW = random_law(5, seed=1)
@@ -116,9 +117,91 @@ def test_strings_in_many_chunks_are_brought_to_the_same_table(rows, predictions)
 
 
 def test_further_columns_are_kept(tmp_path, predictions):
-    more = predictions.table.append_column("log_p_of", pa.array([{"Cooks": -1.5}] * len(predictions)))
+    more = predictions.table.append_column("wages", pa.array([{"hourly": 1.5}] * len(predictions)))
     rebuilt(predictions, more).write(tmp_path / "p.parquet")
-    assert Predictions.read(tmp_path / "p.parquet").table["log_p_of"][0].as_py() == {"Cooks": -1.5}
+    assert Predictions.read(tmp_path / "p.parquet").table["wages"][0].as_py() == {"hourly": 1.5}
+
+
+def with_titles(rows, **changed):
+    """Predictions with `log_p_of` two titles and `top` three; `changed` are arrays of the latter."""
+    whole = LAW.over_titles(rows)
+    best = Top.of_law(np.log(whole), 0.0, count=3)
+    top = Top(**{name: changed.get(name, getattr(best, name)) for name in Top.__dataclass_fields__})
+    return predict(rows, LAW, log_p_of={4: np.log(whole[:, 4]), 0: np.log(whole[:, 0])}, top=top)
+
+
+def test_columns_that_name_titles_are_written_and_read(tmp_path, rows):
+    before = with_titles(rows)
+    before.write(tmp_path / "p.parquet")
+    after, whole = Predictions.read(tmp_path / "p.parquet"), np.log(LAW.over_titles(rows))
+    assert after.table.equals(before.table)
+    assert after.table.schema.equals(before.table.schema)
+    assert after.named_titles == ["Title 4", "Title 0"]
+    np.testing.assert_array_equal(after.log_p_of("Title 4"), whole[:, 4])
+    for name in Top.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(after.top, name), getattr(before.top, name))
+    first = after.table["top"][0].as_py()[0]
+    assert list(first) == ["title", "log_p", "lower", "upper", "exact"]
+    assert first["title"] == f"Title {whole[0].argmax()}"
+    with pytest.raises(PredictionsError, match=r"no log P of 'Title 1' .*--also"):
+        after.log_p_of("Title 1")
+    assert predict(rows, LAW).top is None
+
+
+def test_equal_titles_come_in_the_order_of_the_list():
+    top = Top.of_law(np.log([[0.2, 0.4, 0.2, 0.2]]), 0.0, count=3)
+    assert top.titles.tolist() == [[1, 0, 2]]
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("log_p", lambda x: np.full_like(x, np.nan), "NaN or above 0"),
+        ("log_p", lambda x: x + 9, "NaN or above 0"),
+        ("log_p", lambda x: x[:, ::-1], "not the best first"),
+        ("titles", np.zeros_like, "one title twice"),
+        ("titles", lambda x: x + 5, r"outside \[0, 5\)"),
+        ("upper", lambda x: x + 1, "bound outside"),
+        ("lower", lambda x: x - 1, "bound outside"),
+        ("lower", lambda x: np.full_like(x, np.nan), "bound outside"),
+        ("lower", lambda x: (x + 1) / 2, "lower bound above"),
+        ("exact", lambda x: x[:, :2], "shapes"),
+    ],
+)
+def test_best_titles_that_cannot_be_are_refused(rows, name, change, message):
+    with pytest.raises(PredictionsError, match=message):
+        with_titles(rows, **{name: change(getattr(with_titles(rows).top, name))})
+
+
+def test_titles_that_were_named_need_numbers_and_a_place_on_the_list(rows, predictions):
+    for values, message in ((np.full(len(rows), 0.1), "'Title 2' is 0.1"), (np.full(len(rows), np.nan), "is nan")):
+        with pytest.raises(PredictionsError, match=message):
+            predict(rows, LAW, log_p_of={2: values})
+    with pytest.raises(PredictionsError, match=r"has shape \(3,\)"):
+        predict(rows, LAW, log_p_of={2: np.zeros(3)})
+    for column, message in (
+        ([{"Cooks": -1.0}] * len(rows), "names 'Cooks', none of the 5 titles"),
+        ([{"Title 1": None}] * len(rows), "holds nulls"),
+        ([-1.0] * len(rows), "is double"),
+        ([{"Title 1": "a"}] * len(rows), "where it needs float64"),
+    ):
+        with pytest.raises(PredictionsError, match=message):
+            rebuilt(predictions, predictions.table.append_column("log_p_of", pa.array(column)))
+
+
+def test_a_top_of_another_form_is_refused(predictions):
+    whole = [{"title": "Title 1", "log_p": -1.0, "lower": 0.1, "upper": 0.2, "exact": False}]
+    rows = len(predictions)
+    for column, message in (
+        ([whole] * (rows - 1) + [[]], "top holds 0 titles in row 179, 1 in row 0"),
+        ([[whole[0] | {"title": "Cooks"}]] * rows, "top names 'Cooks'"),
+        ([[{"title": "Title 1"}]] * rows, "it needs title, log_p"),
+        (["Title 1"] * rows, "is string"),
+    ):
+        with pytest.raises(PredictionsError, match=message):
+            rebuilt(predictions, predictions.table.append_column("top", pa.array(column)))
+    kept = rebuilt(predictions, predictions.table.append_column("top", pa.array([whole] * rows)))
+    assert kept.top.titles.tolist() == [[1]] * rows
 
 
 def test_an_output_that_exists_is_refused_and_left_as_it_was(tmp_path, predictions):

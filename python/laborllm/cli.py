@@ -18,7 +18,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from laborllm.errors import LaborLLMError, MissingDependencyError, ModelError
 
@@ -330,37 +340,68 @@ def score(
         Literal["raw", "normalized", "masked"] | None,
         typer.Option(help="The law of log_p; by default raw for a language model, normalized for a count model."),
     ] = None,
+    top: Annotated[
+        int | None, typer.Option(min=1, help="Name this many of the most probable titles of each row (column top).")
+    ] = None,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(help="A further title whose probability is wanted (column log_p_of); may be repeated."),
+    ] = None,
     keep_law: Annotated[bool, typer.Option("--keep-law", help="Store the probability of every title.")] = False,
+    dtype: Annotated[
+        Literal["float32", "bfloat16"] | None,
+        typer.Option(help="Cast the weights before scoring; by default they keep the type they were trained in."),
+    ] = None,
+    max_rows: Annotated[
+        int | None, typer.Option(min=64, help="Tokens of one forward pass; halved where memory runs out.")
+    ] = None,
+    shard: Shard = None,
     dataset: Dataset = None,
     column: Columns = None,
     drop_null_occupations: DropNull = False,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Predict: the probability of each next occupation."""
+    """Predict: the probability of each next occupation.
+
+    A run that was cut off goes on where it stopped when the same command is given again: finished parts wait in a
+    hidden folder beside the output. Shards in one folder are read together: laborllm evaluate FOLDER.
+    """
     _check_output(output, overwrite=overwrite, ending=".parquet")
+    asked = _shard_of(shard)
     from laborllm.models import load_model
-    from laborllm.models.counts import CountModel
+    from laborllm.scoring import Options
+    from laborllm.scoring import score as score_
 
     estimator = load_model(model)
     table = _model_panel(estimator, panel, dataset, column, drop_null_occupations)
-    table = table if split is None else table.part(split)
-    with bar("scoring", int(table.targets.sum())) as step:
-        if isinstance(estimator, CountModel):
-            if law not in {None, "normalized"}:
-                raise ModelError(f"a {estimator.kind} model has the normalized law alone; leave out --law {law}")
-            predictions = estimator.predict(table, titles="all" if keep_law else titles)
-            step(len(predictions))
-        else:
-            predictions = estimator.predict(table, titles=titles, law=law or "raw", keep_law=keep_law, progress=step)
-    predictions.write(output, overwrite=overwrite)
-    facts = {"output": str(output), "model": predictions.model, "law": predictions.law}
-    _done({**facts, "transitions": len(predictions), "workers": predictions.num_workers}, as_json=as_json)
+    options = Options(
+        titles=titles,
+        law=law,
+        keep_law=keep_law,
+        also=tuple(also or ()),
+        top=top,
+        dtype=dtype,
+        max_rows=max_rows,
+        shard=asked,
+    )
+    facts = score_(
+        estimator,
+        table if split is None else table.part(split),
+        output,
+        options,
+        overwrite=overwrite,
+        bar=bar,
+        say=lambda note: notes.print(note, markup=False),
+    )
+    _done(facts, as_json=as_json)
 
 
 @app.command()
 def evaluate(
-    predictions: Annotated[list[Path], typer.Argument(help="Prediction files over the same transitions.")],
+    predictions: Annotated[
+        list[Path], typer.Argument(help="Prediction files, or folders of shards, over the same transitions.")
+    ],
     by: Annotated[str | None, typer.Option(help="Also by the values of this column of --panel.")] = None,
     panel: Annotated[Path | None, typer.Option(help="The panel that holds the column.")] = None,
     weight: Annotated[str | None, typer.Option(help="Weigh transitions with this column of --panel.")] = None,
@@ -383,7 +424,9 @@ def evaluate(
 
 @app.command()
 def report(
-    predictions: Annotated[list[Path], typer.Argument(help="Prediction files over the same transitions.")],
+    predictions: Annotated[
+        list[Path], typer.Argument(help="Prediction files, or folders of shards, over the same transitions.")
+    ],
     output: Output,
     title: Annotated[str, typer.Option(help="The page's title.")] = "Predicting the next occupation",
     note: Annotated[
@@ -423,8 +466,11 @@ def generate(
     ] = None,
     beams: Annotated[int, typer.Option(min=1, help="Width of beam search; 1 is greedy.")] = 1,
     samples: Annotated[
-        int, typer.Option(min=0, help="Draws per history from the masked law; beams do not matter then.")
+        int, typer.Option(min=0, help="Exact draws per history from --law; beams do not matter then.")
     ] = 0,
+    law: Annotated[
+        Literal["normalized", "masked"], typer.Option(help="What is drawn from: P(title) among titles, or masked.")
+    ] = "normalized",
     seed: Seed = 0,
     dataset: Dataset = None,
     column: Columns = None,
@@ -441,7 +487,7 @@ def generate(
     if isinstance(estimator, CountModel):
         raise ModelError(f"{model} is a {estimator.kind} model and writes no text; use laborllm score --keep-law")
     table = next_rows(_model_panel(estimator, history, dataset, column), year=year, education=education)
-    for decoded in decode(estimator.scorer, table, beams=beams, samples=samples, seed=seed):
+    for decoded in decode(estimator.scorer, table, beams=beams, samples=samples, law=law, seed=seed):
         typer.echo(json.dumps(asdict(decoded), ensure_ascii=False))
 
 
@@ -469,11 +515,21 @@ def bar(what: str, total: int | None) -> Iterator[Callable[[int], None]]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        _Speed(),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=notes, transient=not notes.is_terminal) as progress:
         task = progress.add_task(what, total=total)
         yield lambda count: progress.advance(task, count)
+
+
+class _Speed(ProgressColumn):
+    """How many a second, of whatever the bar counts."""
+
+    def render(self, task: Task) -> Text:
+        """The speed of the last half minute, or of the whole once it is done."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f}/s" if speed >= 10 else f"{speed:.2g}/s")
 
 
 def print_evaluation(evaluation: Any) -> None:

@@ -9,8 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from laborllm import prediction_titles
 from laborllm.errors import PredictionsError
 from laborllm.occupations import Occupations
+from laborllm.prediction_titles import LOG_TOLERANCE, MASS_TOLERANCE
 
 if TYPE_CHECKING:
     from laborllm.predictions import Predictions
@@ -22,11 +24,6 @@ VERSION = f"{MAJOR}.0"
 """Version of the file's form, not of the package; a newer major one is refused."""
 WHOLE_LAW_LIMIT = 2 * 2**30
 """Bytes of `log_p_all` (float32, N x J) above which it is refused."""
-
-LOG_TOLERANCE = 1e-6
-"""A log-probability may exceed 0 by this much: the rounding of a log-softmax."""
-MASS_TOLERANCE = 1e-4
-"""A row of a law over titles may miss or exceed 1 by this much: J float32 roundings."""
 
 _STATE = pa.dictionary(pa.int32(), pa.large_string())
 _REQUIRED = ("dataset", "worker_id", "year", "previous", "occupation", "log_p")
@@ -67,6 +64,7 @@ def checked_metadata(metadata: Mapping[str, Any], occupations: Occupations) -> d
             "score the panel anew"
         )
     defaults: dict[str, Any] = {"kind": None, "covariates": [], "template_hash": None, "model_hash": None, "seed": None}
+    defaults |= {"dtype": None, "shard": None}
     return defaults | dict(metadata) | {"occupations_hash": occupations.hash, "version": VERSION}
 
 
@@ -86,6 +84,8 @@ def canonical(table: pa.Table, occupations: Occupations) -> pa.Table:
             columns[name] = pa.nulls(table.num_rows, _OPTIONAL[name])
         elif name in {"previous", "occupation"}:
             columns[name] = _encoded(table, name, occupations)
+        elif name in prediction_titles.COLUMNS:
+            columns[name] = prediction_titles.canonical(table[name], name, occupations)
         else:
             columns[name] = _cast(table, name, occupations)
     return pa.table(columns).combine_chunks()
@@ -207,6 +207,18 @@ def check_whole_law(predictions: Predictions) -> None:
                 f"the {predictions.law} law of {predictions.where(row)} (row {row}) sums to {mass[bad.argmax()]:.6g} "
                 "over the titles; pass natural log-probabilities, not logits"
             )
+
+
+def check_titles(predictions: Predictions) -> None:
+    """Refuse what `log_p_of` and `top` cannot hold."""
+    found = [
+        prediction_titles.fault_of_titles(predictions.log_p_of(title), title) for title in predictions.named_titles
+    ]
+    if predictions.top is not None:
+        found.append(prediction_titles.fault_of_top(predictions.top))
+    for fault in found:
+        if fault is not None:
+            raise PredictionsError(f"{predictions.where(fault[0])} (row {fault[0]}): {fault[1]}")
 
 
 def states(index: np.ndarray, occupations: Occupations) -> pa.Array[Any]:

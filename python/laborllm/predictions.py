@@ -16,9 +16,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from laborllm import prediction_form as form
+from laborllm import prediction_titles
 from laborllm.errors import OccupationsError, PredictionsError
 from laborllm.files import metadata_entry, read_parquet, with_metadata, write_parquet
 from laborllm.occupations import Occupations
+from laborllm.prediction_titles import Top
+from laborllm.prediction_union import files_of, union
 
 if TYPE_CHECKING:
     from laborllm.panel import Panel, Transitions
@@ -30,16 +33,21 @@ class Predictions:
     Attributes:
         table: Columns `dataset`, `worker_id`, `year`, `previous` (null on first rows), `occupation`, `log_p` (natural
             log of what the law in the metadata gave to what happened), `log_p_raw`, `log_p_previous`, `title_mass`
-            (null where not computed), `n_rows_dropped`, perhaps `log_p_all` (the whole law, J float32 a row), and
-            further columns as they came.
+            (null where not computed), `n_rows_dropped`, and further columns as they came. On request `log_p_all`
+            (the whole law, J float32 a row), `log_p_of` (a struct: one float64 under the law for each further title
+            that was named) and `top` (a list of K structs, the best title first: `title`, its `log_p` under the raw
+            law, or the masked one where that is the law, `lower` and `upper` bound of its normalized, or masked,
+            probability, and whether they are `exact`). A log-probability may be -inf: that of the impossible.
         occupations: The J states, in the order of every dictionary and of `log_p_all`.
         metadata: model, kind, law (raw, normalized or masked), titles (observed or all), covariates, template_hash,
-            model_hash, occupations_hash, version, seed; JSON values only.
+            model_hash, occupations_hash, version, seed, dtype (of the weights), shard ([i, n] or null); JSON values
+            only.
 
     Raises:
         PredictionsError: A column is missing or of the wrong type, a state is unknown, a worker and year stand twice,
             a log-probability is NaN or above 0, a law over titles exceeds 1 (under `normalized` and `masked` also:
-            misses 1), a column is filled in part; the message names the first such row.
+            misses 1), a bound is no probability or above the other, a column is filled in part; the message names
+            the first such row.
     """
 
     def __init__(self, table: pa.Table, *, occupations: Occupations, metadata: Mapping[str, Any]) -> None:
@@ -49,6 +57,7 @@ class Predictions:
         form.check_keys(self)
         form.check_numbers(self)
         form.check_whole_law(self)
+        form.check_titles(self)
 
     @classmethod
     def from_transitions(  # one argument per column, or the caller would build the table
@@ -65,11 +74,14 @@ class Predictions:
         title_mass: np.ndarray | None = None,
         log_p_all: np.ndarray | None = None,
         n_rows_dropped: np.ndarray | None = None,
+        log_p_of: Mapping[int, np.ndarray] | None = None,
+        top: Top | None = None,
         covariates: Sequence[str] = (),
         template_hash: str | None = None,
         model_hash: str | None = None,
         seed: int | None = None,
         kind: str | None = None,
+        dtype: str | None = None,
     ) -> Self:
         """Put the numbers of an estimator beside the transitions they are about.
 
@@ -85,11 +97,14 @@ class Predictions:
             title_mass: Sum of the raw law over the J titles, shape (N,).
             log_p_all: The whole law, shape (N, J), stored as float32.
             n_rows_dropped: Rows of history that did not fit the window, shape (N,).
+            log_p_of: Natural logs under `law` of further titles: index of the title → shape (N,).
+            top: The most probable titles of each row.
             covariates: Names of the columns the model saw.
             template_hash: Of the bound template, for models of text.
             model_hash: Of the fitted model.
             seed: Of the fit.
             kind: The kind of estimator, as in its model directory.
+            dtype: Of the model's weights while it scored.
         """
         shapes = {"log_p": log_p, "log_p_raw": log_p_raw, "log_p_previous": log_p_previous}
         shapes |= {"title_mass": title_mass, "n_rows_dropped": n_rows_dropped}
@@ -114,6 +129,10 @@ class Predictions:
             columns["n_rows_dropped"] = pa.array(np.asarray(n_rows_dropped, np.int32))
         if log_p_all is not None:
             columns["log_p_all"] = form.whole_law(log_p_all, rows=len(first), occupations=panel.occupations)
+        if log_p_of:
+            columns["log_p_of"] = prediction_titles.of_titles(log_p_of, panel.occupations, rows=len(first))
+        if top is not None:
+            columns["top"] = prediction_titles.of_top(top, panel.occupations, rows=len(first))
         metadata = {
             "model": model,
             "kind": kind,
@@ -123,6 +142,7 @@ class Predictions:
             "template_hash": template_hash,
             "model_hash": model_hash,
             "seed": seed,
+            "dtype": dtype,
         }
         return cls(pa.table(columns), occupations=panel.occupations, metadata=metadata)
 
@@ -130,10 +150,17 @@ class Predictions:
     def read(cls, path: str | Path) -> Self:
         """Read what `write` wrote; the occupations come with the file.
 
+        Args:
+            path: A file, or a folder: the files in it that end in .parquet are put together, in the order of panels.
+
         Raises:
-            FileError: The file does not exist, is no Parquet file or is damaged.
-            PredictionsError: It holds no predictions, a newer major version, or breaks the contract.
+            FileError: The file does not exist, is no Parquet file or is damaged; the folder holds none.
+            PredictionsError: It holds no predictions, a newer major version, or breaks the contract; files of a folder
+                differ in metadata, hold one worker and year twice, or lack a shard.
         """
+        if Path(path).is_dir():
+            files = files_of(path)
+            return union([cls.read(file) for file in files], [file.name for file in files], source=str(path))
         table = read_parquet(path)
         stated = metadata_entry(table.schema, "predictions")
         states = metadata_entry(table.schema, "occupations")
@@ -238,6 +265,31 @@ class Predictions:
         lists: Any = self.table["log_p_all"].combine_chunks()
         flat: np.ndarray = np.asarray(lists.flatten())
         return flat.reshape(len(self), len(self.occupations))
+
+    @property
+    def named_titles(self) -> list[str]:
+        """The titles that `log_p_of` knows."""
+        kind: Any = self.table.schema.field("log_p_of").type if "log_p_of" in self.table.column_names else ()
+        return [field.name for field in kind]
+
+    def log_p_of(self, title: str) -> np.ndarray:
+        """Natural log of the probability of a further title that was named when the rows were scored, shape (N,).
+
+        Raises:
+            PredictionsError: It was not named.
+        """
+        if title not in self.named_titles:
+            raise PredictionsError(
+                f"the predictions of {self.model!r} hold no log P of {title!r} (of: {', '.join(self.named_titles)}); "
+                "score with --also"
+            )
+        column: Any = self.table["log_p_of"].combine_chunks()
+        return np.asarray(column.field(title))
+
+    @cached_property
+    def top(self) -> Top | None:
+        """The most probable titles of each row, None where they were not asked for."""
+        return prediction_titles.read_top(self.table["top"]) if "top" in self.table.column_names else None
 
     @cached_property
     def worker(self) -> np.ndarray:

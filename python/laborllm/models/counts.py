@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -26,6 +26,7 @@ from laborllm.models.pairs import Floats, Integers, PairCounts
 from laborllm.occupations import Occupations
 from laborllm.panel import Panel
 from laborllm.prediction_form import check_whole_law_size
+from laborllm.prediction_titles import Top, named
 from laborllm.predictions import Predictions
 
 Weights = Mapping[str, float]
@@ -169,15 +170,27 @@ class CountModel(ABC):
         law: Floats = rows[row]
         return law
 
-    def predict(self, panel: Panel, *, titles: str = "observed") -> Predictions:
+    def predict(
+        self,
+        panel: Panel,
+        *,
+        titles: str = "observed",
+        keep_law: bool | None = None,
+        also: Sequence[str | int] = (),
+        top: int | None = None,
+    ) -> Predictions:
         """Predict the target rows of a panel.
 
         Args:
             panel: Rows to predict, over the occupations the model was fitted on.
             titles: "observed" for the probability of what happened, "all" for the whole law as well, (N, J).
+            keep_law: Store the whole law; by default with titles="all".
+            also: Further titles (or their indices) whose probability is wanted in every row.
+            top: Name this many of the most probable titles of every row.
 
         Raises:
             ModelError: The model is not fitted, or the panel has other occupations.
+            OccupationsError: A title that is not on the list.
         """
         occupations = self._fitted()[0]
         if titles not in ("observed", "all"):
@@ -187,11 +200,10 @@ class CountModel(ABC):
                 f"the panel's {len(panel.occupations)} occupations are not the {len(occupations)} that the {self.kind} "
                 "model was fitted on; read the panel with the model's list"
             )
-        rows, whole = panel.transitions(), None
-        if titles == "all":
-            check_whole_law_size(len(rows), len(occupations))
-            laws, row = self._distinct_laws(rows.previous)
-            whole = laws.astype(np.float32)[row]
+        others = named(also, occupations)
+        rows = panel.transitions()
+        keep = titles == "all" if keep_law is None else keep_law
+        whole, best = self._of_laws(rows.previous, keep=keep, top=top)
         log_p = self.log_p(rows.previous, rows.occupation)
         log_p_previous = np.full(len(rows), np.nan)
         history = ~rows.first
@@ -207,9 +219,23 @@ class CountModel(ABC):
             log_p_previous=log_p_previous,
             title_mass=np.ones(len(rows)),
             log_p_all=whole,
+            log_p_of={title: self.log_p(rows.previous, np.full(len(rows), title)) for title in others},
+            top=best,
             model_hash=self.hash,
             kind=self.kind,
         )
+
+    def _of_laws(
+        self, previous: Integers, *, keep: bool, top: int | None
+    ) -> tuple[NDArray[np.float32] | None, Top | None]:
+        """The whole law of each row, if it is kept, and its best titles, if they are asked for."""
+        if not keep and top is None:
+            return None, None
+        if keep:
+            check_whole_law_size(len(previous), len(self._fitted()[0]))
+        laws, row = self._distinct_laws(previous)
+        best = None if top is None else Top.of_law(laws, 0.0, count=top).take(row)
+        return laws.astype(np.float32)[row] if keep else None, best
 
     def parameters(self) -> dict[str, float]:
         """What was fitted, for display: transitions and first rows counted, pairs that occur, weights in use."""

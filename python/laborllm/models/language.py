@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from hashlib import sha256
@@ -25,6 +25,7 @@ from laborllm.windows import training_windows
 try:
     import torch
     from peft import LoraConfig, PeftModel, get_peft_model
+    from peft.tuners.lora import LoraLayer
     from safetensors import SafetensorError
     from transformers import AutoTokenizer
 except ImportError as error:
@@ -81,6 +82,7 @@ class LanguageModel:
         self._weights_hash = ""
         self._datasets: list[str] = []
         self._tokenizer_source = self.base
+        self._scores_only = False
 
     @property
     def scorer(self) -> TitleScorer:
@@ -102,6 +104,16 @@ class LanguageModel:
     def datasets(self) -> list[str]:
         """Tags of the surveys it was trained on."""
         return self._datasets
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of what was trained: the adapters, or all weights."""
+        return self._weights_hash
+
+    @property
+    def fingerprint(self) -> str:
+        """What the base was: its commit on a hub, or a digest of its files."""
+        return self._fingerprint
 
     @property
     def seed(self) -> int:
@@ -133,6 +145,7 @@ class LanguageModel:
             weighted: Weigh each row's tokens with the panel's `weight`.
             progress: Called with the number of careers done since the last call.
         """
+        self._scores_only = False
         template = self.template if isinstance(self.template, Template) else Template.load(self.template)
         template = template if template.bound else template.bind(train_panel.table.column_names)
         train_panel.refuse_held_out_history()
@@ -177,6 +190,8 @@ class LanguageModel:
         titles: Literal["observed", "all"] = "observed",
         law: Law = "raw",
         keep_law: bool = False,
+        also: Sequence[str | int] = (),
+        top: int | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Predictions:
         """Score the panel's target rows; see `TitleScorer.score`.
@@ -193,14 +208,51 @@ class LanguageModel:
             law=law,
             model=self.name,
             keep_law=keep_law,
+            also=also,
+            top=top,
             progress=progress,
             model_hash=self._weights_hash,
             seed=self.seed,
         )
 
+    def for_scoring(
+        self, *, dtype: str | None = None, max_rows: int | None = None, sample: Panel | None = None
+    ) -> float | None:
+        """Make the model ready for scoring and nothing else, in place; a saved model is as it was.
+
+        Adapters are merged layer by layer in float32 (float64 where the base has it), and cast once.
+
+        Args:
+            dtype: `float32`, `bfloat16` or `float64` of the weights; by default that of the base.
+            max_rows: Rows of one forward pass.
+            sample: Rows whose log-probabilities are compared before and after, where there are adapters.
+
+        Returns:
+            The largest difference in log P of what happened in `sample`, None where nothing was merged.
+        """
+        if dtype is not None and dtype not in DTYPES:
+            raise ModelError(f"unknown dtype {dtype!r}; choose from {', '.join(DTYPES)}")
+        old = self.scorer
+        model: Any = old.model
+        target = model.dtype if dtype is None else DTYPES[dtype]
+        before = None
+        if isinstance(model, PeftModel):
+            if sample is not None:
+                before = old.log_p_observed(sample, old.texts(sample))[0]
+            model = merged(model, target)
+        model.to(target)
+        self._scorer = TitleScorer(
+            model, old.tokenizer, occupations=old.occupations, template=old.template, max_rows=max_rows
+        )
+        self._scores_only = True
+        if before is None or sample is None:
+            return None
+        after = self._scorer.log_p_observed(sample, self._scorer.texts(sample))[0]
+        return float(np.abs(after - before)[sample.targets].max(initial=0.0))
+
     def save(self, directory: str | Path, *, overwrite: bool = False) -> None:
         """Write `laborllm.json`, the tokenizer, and either a plain peft `adapter` or all `weights` (safetensors)."""
-        scorer = self.scorer
+        scorer = self._trained_scorer()
         facts = {
             "kind": self.kind,
             "version": version("laborllm"),
@@ -231,7 +283,7 @@ class LanguageModel:
 
     def export(self, directory: str | Path, *, overwrite: bool = False) -> None:
         """Write the weights, adapters merged in, and the tokenizer as a base that others can start from."""
-        model = self.scorer.model
+        model = self._trained_scorer().model
         with output_directory(directory, overwrite=overwrite) as temporary:
             (model if self.lora_rank is None else deepcopy(model).merge_and_unload()).save_pretrained(temporary)
             self._save_tokenizer(temporary)
@@ -293,11 +345,29 @@ class LanguageModel:
             )
         return self
 
+    def _trained_scorer(self) -> TitleScorer:
+        if self._scores_only:
+            raise ModelError("the model was merged and cast for scoring; load its directory again to save or export it")
+        return self.scorer
+
     def _adopt(self, model: Any, occupations: Occupations, template: Template) -> None:
         model.to("cuda" if torch.cuda.is_available() else "cpu")
         tokenizer = load_tokenizer(self._tokenizer_source)
         self.template = template
         self._scorer = TitleScorer(model, tokenizer, occupations=occupations, template=template)
+
+
+def merged(model: PeftModel, dtype: torch.dtype) -> PreTrainedModel:
+    """The base with its adapters added, in `dtype`; each layer is widened, added to and cast once, in place."""
+    for layer in [module for module in model.modules() if isinstance(module, LoraLayer)]:
+        own: Any = layer
+        base = own.get_base_layer()
+        base.to(torch.promote_types(base.weight.dtype, torch.float32))
+        own.merge()
+        base.to(dtype)
+    bare: Any = model
+    whole: PreTrainedModel = bare.unload()
+    return whole
 
 
 def _weights_hash(model: PreTrainedModel) -> str:

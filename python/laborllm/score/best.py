@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from laborllm.prediction_titles import Top
 from laborllm.score.search import Explorer, Known
 
 
@@ -70,6 +71,14 @@ def ranking(one: Known, k: int | None = None) -> list[Ranked]:
         )
         for at in one.best(k)
     ]
+
+
+def as_top(rows: Sequence[Sequence[Ranked]]) -> Top:
+    """Lists of one length, as `topk` gives them, as arrays."""
+    types = {"title": np.int32, "log_p": np.float64, "lower": np.float64, "upper": np.float64, "exact": np.bool_}
+    shape = (len(rows), len(rows[0]) if rows else 0)
+    columns = ([getattr(one, name) for row in rows for one in row] for name in types)
+    return Top(*(np.array(values, dtype).reshape(shape) for values, dtype in zip(columns, types.values(), strict=True)))
 
 
 def bounds(explorer: Explorer, eps: float) -> list[Bounds]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -13,13 +13,15 @@ from peft import PeftModel
 from laborllm.encoder import PanelEncoder
 from laborllm.errors import ModelError, PredictionsError
 from laborllm.panel import Panel
+from laborllm.prediction_titles import named
 from laborllm.predictions import Predictions
 from laborllm.resume import Template
 from laborllm.score import check
-from laborllm.score.best import Bounds, Ranked, bounds, iter_best, sample, topk
+from laborllm.score.best import Bounds, Ranked, as_top, bounds, iter_best, sample, topk
 from laborllm.score.found import Found, Method
 from laborllm.score.frontier import Frontier, Work
 from laborllm.score.passes import Passes
+from laborllm.score.rows import PanelRows
 from laborllm.score.search import Explorer
 from laborllm.score.search import Law as SearchLaw
 from laborllm.score.spelling import Spelling
@@ -131,6 +133,8 @@ class TitleScorer:
         law: Law = "raw",
         model: str = "language",
         keep_law: bool = False,
+        also: Sequence[str | int] = (),
+        top: int | None = None,
         progress: Callable[[int], None] | None = None,
         model_hash: str | None = None,
         seed: int | None = None,
@@ -145,6 +149,10 @@ class TitleScorer:
             law: The law of `log_p`; `normalized` needs `titles="all"`.
             model: The name the predictions carry.
             keep_law: Store the whole law, `log_p_all`.
+            also: Further titles (or their indices) whose probability is wanted in every row; under `observed` their
+                inner nodes are run behind every prompt.
+            top: Name this many of the most probable titles of every row; under `observed` they are searched for, as
+                `topk` does, which runs each career once more.
             progress: Called with the number of rows done since the last call.
             model_hash: Carried in the predictions' metadata.
             seed: Carried in the predictions' metadata.
@@ -152,6 +160,7 @@ class TitleScorer:
         Raises:
             PredictionsError: `normalized` or the whole law was asked for without `titles="all"`, or the whole law is
                 too large to be kept.
+            OccupationsError: `also` names a title that is not on the list.
             ModelError: The model gives no finite numbers; the message names the layer.
         """
         if titles == "observed" and (law == "normalized" or keep_law):
@@ -164,11 +173,15 @@ class TitleScorer:
                 f"the whole law of {count} rows over {len(self.occupations)} titles takes more than 2 GiB; score it in "
                 "shards, or leave it out"
             )
-        rows = _Rows(panel, len(self.occupations) if keep_law else 0)
+        others = named(also, self.occupations)
+        rows = PanelRows(panel, len(self.occupations) if keep_law else 0, others, min(top or 0, len(self.occupations)))
         windows, tokens = self.texts(panel)
         here, at = _target_rows(panel, windows, tokens)
         place = dict(zip(here.tolist(), at.tolist(), strict=True))
-        if titles == "all":
+        batches: Iterable[Found]
+        if not count:
+            batches = ()
+        elif titles == "all":
             batches = self._method.whole(tokens, here, law="masked" if law == "masked" else "raw")
         else:
             batches = self._method.observed(tokens, here, [rows.asked(row) for row in at.tolist()])
@@ -176,7 +189,10 @@ class TitleScorer:
             rows.fill(np.array([place[row] for row in found.rows.tolist()], np.int64), found, law=law, titles=titles)
             if progress:
                 progress(len(found.rows))
-        log_p, log_p_previous = rows.under(law)
+        if top and titles == "observed":
+            best = self.topk(panel, top, law="masked" if law == "masked" else "raw")
+            rows.top.put(np.flatnonzero(panel.targets), as_top(best))
+        log_p, log_p_wanted = rows.under(law)
         transitions = panel.transitions()
         at = transitions.row
         return Predictions.from_transitions(
@@ -187,14 +203,17 @@ class TitleScorer:
             titles=titles,
             log_p=log_p[at],
             log_p_raw=rows.raw[at],
-            log_p_previous=log_p_previous[at],
+            log_p_previous=log_p_wanted[at, 0],
             title_mass=rows.mass[at] if titles == "all" and law != "masked" else None,
             log_p_all=rows.law[at] if keep_law else None,
             n_rows_dropped=_dropped(panel, windows)[at],
+            log_p_of={title: log_p_wanted[at, 1 + k] for k, title in enumerate(others)},
+            top=rows.top.take(at) if top else None,
             covariates=self.template.covariates,
             template_hash=self.template.hash,
             model_hash=model_hash,
             seed=seed,
+            dtype=str(self._core.dtype).removeprefix("torch."),
         )
 
     def log_p_observed(
@@ -382,46 +401,3 @@ def _dropped(panel: Panel, windows: Windows) -> np.ndarray:
     for text in range(len(windows)):
         dropped[windows.fresh[text] : windows.stop[text]] = windows.dropped[text]
     return dropped
-
-
-class _Rows:
-    """What is known of each panel row, filled batch by batch; float64, NaN where not computed."""
-
-    def __init__(self, panel: Panel, num_kept: int) -> None:
-        self.raw, self.masked, self.raw_previous, self.masked_previous, self.mass = np.full((5, panel.num_rows), np.nan)
-        self.law = np.empty((panel.num_rows if num_kept else 0, num_kept), np.float32)
-        self.states = panel.states()
-        self.previous = np.concatenate([[-1], self.states[:-1]]).astype(np.int64)
-        self.previous[panel.starts[:-1]] = -1
-
-    def asked(self, row: int) -> np.ndarray:
-        """Titles to score beside the one that happened: the previous one, if there is one and it is another."""
-        previous = self.previous[row]
-        return self.previous[row : row + 1] if previous >= 0 and previous != self.states[row] else self.previous[:0]
-
-    def fill(self, at: np.ndarray, found: Found, *, law: Law, titles: Literal["observed", "all"]) -> None:
-        """Take over one batch, about the panel rows `at`."""
-        self.raw[at], self.masked[at] = found.raw, found.masked
-        stay = self.previous[at] == self.states[at]
-        self.raw_previous[at[stay]], self.masked_previous[at[stay]] = found.raw[stay], found.masked[stay]
-        if titles == "observed":
-            other = at[(self.previous[at] >= 0) & ~stay]
-            self.raw_previous[other], self.masked_previous[other] = found.raw_titles, found.masked_titles
-            return
-        known = np.flatnonzero(self.previous[at] >= 0)
-        previous = self.previous[at[known]]
-        if found.masked_titles is not None:
-            self.masked_previous[at[known]] = found.masked_titles[known, previous]
-        if found.raw_titles is not None:
-            self.raw_previous[at[known]] = found.raw_titles[known, previous]
-            self.mass[at] = np.exp(found.raw_titles).sum(axis=1)
-        if self.law.shape[1]:
-            kept = found.masked_titles if law == "masked" else found.raw_titles
-            self.law[at] = kept - np.log(self.mass[at])[:, None] if law == "normalized" else kept
-
-    def under(self, law: Law) -> tuple[np.ndarray, np.ndarray]:
-        """Log P of what happened and of the previous title, (rows,) each."""
-        if law == "masked":
-            return self.masked, self.masked_previous
-        shift = np.log(self.mass) if law == "normalized" else 0.0
-        return self.raw - shift, self.raw_previous - shift
