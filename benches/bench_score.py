@@ -111,7 +111,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--shape", choices=("small", "tiny"), default="small")
     parser.add_argument("--output", type=Path, default=RESULTS)
-    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=2, metavar=("IDS", "VOCABULARY"), help=argparse.SUPPRESS)
     return parser.parse_args()
 
 
@@ -126,7 +126,7 @@ def main() -> None:
         from score_checks import memory_of_one
         from score_worlds import SHAPES
 
-        print(json.dumps(memory_of_one(SHAPES[options.shape], options.one)))
+        print(json.dumps(memory_of_one(SHAPES[options.shape], *options.one)))
         return
     warnings.simplefilter("ignore")
     saved = json.loads(options.output.read_text("utf-8")) if options.output.exists() else {}

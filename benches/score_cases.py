@@ -86,7 +86,7 @@ def law(shape: Shape, *, rounds: int, share: int) -> Record:
     ours = law_model(shape, panel, method="tree")
     cache = worlds.scorer(panel, ours.model, ours.tokenizer, method="cache")
     asked = peers.requests(ours, panel)
-    some = np.argsort(asked.lengths, kind="stable")[:: max(1, len(asked) // 64)][:64]
+    some = np.argsort(asked.lengths, kind="stable")[:: max(1, len(asked) // 32)][:32]
     alone = {"padded HF texts": peers.padded}
     if find_spec("lm_eval"):
         alone["lm-evaluation-harness"] = lambda model, asked, *, batch: peers.lm_eval(
@@ -100,7 +100,7 @@ def law(shape: Shape, *, rounds: int, share: int) -> Record:
     for name, make in alone.items():
         score = make(ours.model, asked, batch=tried[name])
         variants[name], slices[name] = peers.in_slices(score, asked, share)
-    sizes = [size for size in shape.batches if size > 1]
+    sizes = [4 * size for size in shape.batches]  # titles alone, a tenth as long as with their prompts
     tried["HF prefix cache"] = peers.fastest(
         lambda size: lambda: peers.cached(ours.model, replace(asked, prompts=asked.prompts[-1:]), batch=size), sizes
     )
