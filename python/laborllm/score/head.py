@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 MOST_LOGITS = {"cpu": 2**25, "cuda": 2**29}
 """Logits held at a time, 128 MiB or 2 GiB in float32; their log-softmax takes as much again."""
+LEAST_BLOCK = 1_024
+"""Tokens of a block of the vocabulary."""
+HALF = {torch.bfloat16, torch.float16}
 WIDE_PRODUCTS = "dtype" in torch.ops.aten.mm.overloads()
 """Can torch multiply half-precision matrices on CUDA without rounding the sums to half precision?"""
 
@@ -36,17 +39,20 @@ class Head:
         self._cap = getattr(config, "final_logit_softcapping", None)
         self._first = trie.first.astype(np.int64)
         self._labels = trie.labels.astype(np.int64)
-        most = MOST_LOGITS.get(model.device.type, MOST_LOGITS["cpu"])
-        self._rows_at_once = max(1, most // config.vocab_size)
+        self._most = MOST_LOGITS.get(model.device.type, MOST_LOGITS["cpu"])
+        blocks = type(self._output) is torch.nn.Linear
+        self._rows_at_once = max(1, self._most // (LEAST_BLOCK if blocks else config.vocab_size))
 
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """(R, h) -> (R, V), float32 at least."""
-        output = self._output
-        half = hidden.dtype in {torch.bfloat16, torch.float16}
-        if not (half and hidden.is_cuda and WIDE_PRODUCTS and type(output) is torch.nn.Linear):
-            return self._finished(output(hidden))
-        logits = torch.mm(hidden, output.weight.T, out_dtype=torch.float32)
-        return self._finished(logits if output.bias is None else logits + output.bias)
+    def logits(self, hidden: torch.Tensor, tokens: slice | torch.Tensor | None = None) -> torch.Tensor:
+        """(R, h) -> (R, V), or of some tokens alone where the output weights are a matrix; float32 at least."""
+        if tokens is None:
+            return self._finished(self._output(hidden))
+        weight, bias = self._output.weight[tokens], self._output.bias
+        if hidden.dtype == weight.dtype and hidden.is_cuda and WIDE_PRODUCTS and weight.dtype in HALF:
+            logits = torch.mm(hidden, weight.T, out_dtype=torch.float32)
+        else:
+            logits = _wide(torch.nn.functional.linear(hidden, weight))
+        return self._finished(logits if bias is None else logits + _wide(bias[tokens]))
 
     def edges(self, nodes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The edges of each row's node, one row after another.
@@ -73,32 +79,53 @@ class Head:
             ModelError: The model gives no finite numbers.
         """
         indptr, edges = self.edges(nodes)
-        row, label = self._at(indptr, edges, hidden.device)
-        parts = []
+        row, label = np.repeat(np.arange(len(nodes)), np.diff(indptr)), self._labels[edges]
+        read = self._read_blocks if type(self._output) is torch.nn.Linear else self._read_whole
+        parts = [hidden.new_empty(0, dtype=torch.float64)]
         begin = 0
         while begin < len(nodes):
             stop = min(begin + self._rows_at_once, len(nodes))
             own = slice(indptr[begin], indptr[stop])
             try:
-                parts.append(_log_softmax(self.logits(hidden[begin:stop]))[row[own] - begin, label[own]])
+                parts.append(read(hidden[begin:stop], row[own] - begin, label[own]).double())
             except torch.OutOfMemoryError as error:
                 if self._rows_at_once == 1:
                     raise ModelError("the device has no memory for one row of logits") from error
                 self._rows_at_once = min(self._rows_at_once, stop - begin) // 2 or 1
             else:
                 begin = stop
-        return self._fetched(torch.cat(parts)) if parts else np.empty(0)
+        return self._fetched(torch.cat(parts))
+
+    def _read_whole(self, hidden: torch.Tensor, row: np.ndarray, label: np.ndarray) -> torch.Tensor:
+        """Log-probabilities of some tokens at some rows; (R, h), (E,), (E,) -> (E,)."""
+        log_p = torch.log_softmax(self.logits(hidden), dim=-1)
+        return log_p[upload(row, hidden.device), upload(label, hidden.device)]
+
+    def _read_blocks(self, hidden: torch.Tensor, row: np.ndarray, label: np.ndarray) -> torch.Tensor:
+        """As `_read_whole`, over a block of the vocabulary at a time, which stays in the processor's cache."""
+        vocabulary, device = self._output.weight.shape[0], hidden.device
+        starts = range(0, vocabulary, max(LEAST_BLOCK, self._most // len(hidden)) if hidden.is_cuda else LEAST_BLOCK)
+        order = label.argsort(kind="stable")
+        cuts = np.searchsorted(label[order], [*starts, vocabulary])
+        place, rows, labels = (upload(x, device) for x in (order, row[order], label[order]))
+        chosen = hidden.new_empty(len(label), dtype=_wide(hidden).dtype)
+        top = torch.full_like(hidden[:, 0], -torch.inf, dtype=chosen.dtype)
+        total = torch.zeros_like(top)
+        for start, first, last in zip(starts, cuts[:-1], cuts[1:], strict=True):
+            logits = self.logits(hidden, slice(start, start + starts.step))  # (R, block)
+            chosen[place[first:last]] = logits[rows[first:last], labels[first:last] - start]
+            higher = torch.maximum(top, logits.amax(dim=1))
+            total = total * torch.exp(top - higher) + logits.sub_(higher[:, None]).exp_().sum(dim=1)
+            top = higher
+        return chosen - (top + total.log())[upload(row, device)]
 
     @torch.inference_mode()
     def of_logits(self, logits: torch.Tensor, nodes: np.ndarray) -> np.ndarray:
         """As `raw`, of logits that are there already, (R, V)."""
-        row, label = self._at(*self.edges(nodes), logits.device)
-        return self._fetched(_log_softmax(logits)[row, label])
-
-    def _at(self, indptr: np.ndarray, edges: np.ndarray, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Row and token of each edge."""
-        row = np.repeat(np.arange(len(indptr) - 1), np.diff(indptr))
-        return upload(row, device), upload(self._labels[edges], device)
+        indptr, edges = self.edges(nodes)
+        row = np.repeat(np.arange(len(nodes)), np.diff(indptr))
+        log_p = torch.log_softmax(_wide(logits), dim=-1)
+        return self._fetched(log_p[upload(row, logits.device), upload(self._labels[edges], logits.device)])
 
     def _fetched(self, log_p: torch.Tensor) -> np.ndarray:
         found: np.ndarray = log_p.double().cpu().numpy()
@@ -126,10 +153,7 @@ class Head:
     def _own_edges(self, hidden: torch.Tensor, node: int) -> torch.Tensor:
         """Logits of one node's edges at rows that stand there; (R, h) -> float64 (R, edges)."""
         labels = upload(self._labels[self._first[node] : self._first[node + 1]], hidden.device)
-        logits = _wide(hidden) @ _wide(self._output.weight[labels]).T
-        if self._output.bias is not None:
-            logits = logits + _wide(self._output.bias[labels])
-        return self._finished(logits).double()
+        return self.logits(hidden, labels).double()
 
     def _check_finite(self, values: np.ndarray) -> None:
         if np.isfinite(values).all():
@@ -151,10 +175,6 @@ def renormalized(logits: np.ndarray, indptr: np.ndarray) -> np.ndarray:
     total = np.add.reduceat(np.exp(logits - np.repeat(top, count)), indptr[:-1])
     law: np.ndarray = np.minimum(logits - np.repeat(top + np.log(total), count), 0.0)
     return law
-
-
-def _log_softmax(logits: torch.Tensor) -> torch.Tensor:
-    return torch.log_softmax(_wide(logits), dim=-1)
 
 
 def _wide(x: torch.Tensor) -> torch.Tensor:
