@@ -31,6 +31,7 @@ from laborllm.models.language import LanguageModel
 from laborllm.score import TitleScorer
 from laborllm.score.best import Ranked, topk
 from laborllm.score.search import Explorer
+from laborllm.score.spelling import Spelling
 from laborllm.score.tree import Tree
 
 RESULTS = Path(__file__).parent / "results" / "best.json"
@@ -91,7 +92,7 @@ def beam(tree: Tree, edges: np.ndarray, *, k: int, width: int) -> tuple[np.ndarr
 
 def _tree(scorer: TitleScorer, panel: Panel) -> tuple[Tree, Any, np.ndarray]:
     windows, tokens = scorer.texts(panel)
-    tree = Tree(scorer._frontier, scorer._spelling)
+    tree = Tree(scorer._frontier, Spelling(scorer.units))
     shown = np.arange(tokens.rows[-1]) + np.repeat(windows.first - tokens.rows[:-1], np.diff(tokens.rows))
     return tree, tokens, np.flatnonzero(panel.targets[shown])
 

@@ -99,32 +99,34 @@ def seen(rows: Rows, names: list[Key], known: list[Key], *, width: int) -> dict[
     result: dict[Key, set[Key]] = {}
     for chunk in chunks(rows, kept=len(known), width=width):
         assert 0 < chunk.stop - chunk.start <= width
-        assert len(set(chunk.keys.tolist())) == len(chunk.keys)
         limits = np.repeat(rows.stops, np.diff(rows.starts))
         for row in range(chunk.start, chunk.stop):
             number = len(known) + row
             visible = [
-                key < limits[row] if until < 0 else key <= number < until
-                for key, until in zip(chunk.keys.tolist(), chunk.until.tolist(), strict=True)
+                key < limits[row] if until < 0 else since <= number < until
+                for key, since, until in zip(*(x.tolist() for x in (chunk.keys, chunk.since, chunk.until)), strict=True)
             ]
             assert names[row] not in result  # no row is computed twice
-            result[names[row]] = {every[key] for key in chunk.keys[np.array(visible, bool)]}
+            keys = chunk.keys[np.array(visible, bool)].tolist()
+            assert len(set(keys)) == len(keys)
+            result[names[row]] = {every[key] for key in keys}
     return result
 
 
 def masks(rows: Rows, names: list[Key], known: list[Key], positions: np.ndarray) -> dict[Key, set[Key]]:
-    """The same by the masks of a pass; its distances are checked against positions on the way."""
+    """The same by the masks of a pass; its positions are checked on the way."""
     one = Pass(rows, kept={}, kept_positions=positions, keep=None, backend="sdpa", device=torch.device("cpu"))
     every, at = known + names, np.concatenate([positions, rows.positions])
     result: dict[Key, set[Key]] = {}
     for group in one._groups:
-        for chunk_rows, keys, visible, distance in zip(
-            *(x.numpy() for x in (group.rows, group.keys, group.visible, group.distance)), strict=True
+        assert (group.row_positions.numpy() == rows.positions[group.rows.numpy()]).all()
+        assert (group.key_positions.numpy() == at[group.keys.numpy()]).all()
+        for chunk_rows, keys, visible in zip(
+            *(x.numpy() for x in (group.rows, group.keys, group.visible)), strict=True
         ):
-            for row, sees, far in zip(chunk_rows.tolist(), visible, distance, strict=True):
+            for row, sees in zip(chunk_rows.tolist(), visible, strict=True):
                 found = [every[key] for key in keys[sees]]
                 assert len(set(found)) == len(found)
-                assert (far[sees] == rows.positions[row] - at[keys[sees]]).all()
                 assert result.setdefault(names[row], set(found)) == set(found)
     return result
 
@@ -210,6 +212,41 @@ def test_a_branch_in_pieces_sees_what_it_sees_in_one(case, sizes):
         stem, ends = stem[ends > stop], ends[ends > stop]
         begin = stop
     assert found == {(prompt, prefix): path(prompts, prompt, prefix) for prefix in prefixes[:begin]}
+
+
+@given(forests(), st.data())
+@settings(max_examples=50)
+def test_branches_that_hang_from_kept_nodes_see_these_and_not_those_of_others(case, data):
+    walk, lengths, prompts, keeps, width = case
+    starts = np.cumsum([0, *lengths])
+    first = [(prompt, prefix) for prompt, keep in enumerate(keeps) for prefix in walk.in_order(keep)]
+    known = trunk_names(lengths) + first
+    places = branches(
+        [Place(text, int(starts[text]), length, NO_STEM) for text, length in prompts],
+        [Branch.of(walk.trie, keep) for keep in keeps],
+    )
+    positions = np.concatenate([[position for _, _, position in trunk_names(lengths)], places.positions])
+    open_ones = [
+        (prompt, prefix)
+        for prompt, keep in enumerate(keeps)
+        for prefix in walk.prefixes
+        if prefix and not keep[walk.node[prefix]] and (len(prefix) == 1 or keep[walk.node[prefix[:-1]]])
+    ]
+    if not open_ones:
+        return
+    hung = sorted(data.draw(st.sets(st.sampled_from(open_ones), min_size=1)))
+    at, hanging = [], []
+    for prompt, prefix in hung:
+        above = [known.index((prompt, prefix[:depth])) for depth in range(1, len(prefix))]
+        text, length = prompts[prompt]
+        at.append(
+            Place(text, int(starts[text]), length, Stem(np.array(above, np.int64), np.ones(len(above), np.int64)))
+        )
+        hanging.append(Branch.chain(np.array(prefix[-1:]), np.array([walk.node[prefix]]), depth=len(prefix)))
+    rows = branches(at, hanging)
+    expected = {name: path(prompts, *name) for name in hung}
+    assert seen(rows, hung, known, width=width) == expected
+    assert masks(rows, hung, known, positions) == expected
 
 
 @given(UNITS)

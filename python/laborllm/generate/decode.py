@@ -20,6 +20,8 @@ from laborllm.trie import TitleTrie
 
 MOST_TOKENS = 2**15
 """Padded tokens of one call of the model, those to be decoded included."""
+READ_AHEAD = 1_024
+"""Workers whose prompts are decoded before the first of their titles is given."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +106,14 @@ def decode(
     """
     if beams < 1 or samples < 0:
         raise ModelError(f"beams={beams} and samples={samples} are no numbers of sequences; beams is at least 1")
-    if samples:
-        titles = scorer.sample(panel, samples, law=law, seed=seed)
-    else:
-        titles = _Decoder(scorer, beams=beams, max_tokens=max_tokens).titles(_prompts(scorer, panel))[:, None]
-    yield from _decoded(scorer, panel, titles)
+    decoder = _Decoder(scorer, beams=beams, max_tokens=max_tokens)
+    for start in range(0, panel.num_workers, READ_AHEAD):
+        part = panel.slice_workers(start, start + READ_AHEAD)
+        if samples:
+            titles = scorer.sample(part, samples, law=law, seed=seed)
+        else:
+            titles = decoder.titles(_prompts(scorer, part))[:, None]
+        yield from _decoded(scorer, part, titles)
 
 
 def _prompts(scorer: TitleScorer, panel: Panel) -> list[np.ndarray]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -47,13 +47,24 @@ class Group:
         rows: int64 (C, W), rows of the pass; a chunk's last row is repeated.
         keys: int64 (C, K), numbered through from the first kept row.
         visible: bool (C, W, K), False where a chunk is filled up.
-        distance: int64 (C, W, K), how far the key's position lies behind the row's.
+        row_positions, key_positions: int64 (C, W) and (C, K), places in the text.
     """
 
     rows: torch.Tensor
     keys: torch.Tensor
     visible: torch.Tensor
-    distance: torch.Tensor
+    row_positions: torch.Tensor
+    key_positions: torch.Tensor
+    _masks: dict[int, torch.Tensor] = field(default_factory=dict)
+
+    def mask(self, window: int | None) -> torch.Tensor:
+        """Which keys each row sees in a layer with this window, bool (C, 1, W, K)."""
+        if window is None:
+            return self.visible[:, None]
+        if window not in self._masks:
+            distance = self.row_positions[:, :, None] - self.key_positions[:, None, :]
+            self._masks[window] = self.visible & (distance < window)
+        return self._masks[window][:, None]
 
 
 def best_backend(device: torch.device) -> Backend:
@@ -119,13 +130,13 @@ class Pass:
         exact = self.backend == "eager" or softcap is not None or sinks is not None
         output = query.new_empty(query.shape[:2] + value.shape[2:])
         for group in self._groups:
-            mask = group.visible if window is None else group.visible & (group.distance < window)
+            mask = group.mask(window)
             q, k, v = (x[index].transpose(1, 2) for x, index in zip((query, key, value), _indices(group), strict=True))
             if exact:
-                chunk = softmax_attention(q, k, v, mask[:, None], scaling=scaling, softcap=softcap, sinks=sinks)
+                chunk = softmax_attention(q, k, v, mask, scaling=scaling, softcap=softcap, sinks=sinks)
             else:
                 chunk = scaled_dot_product_attention(
-                    q, k, v, attn_mask=mask[:, None], scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
+                    q, k, v, attn_mask=mask, scale=scaling, enable_gqa=q.shape[1] != k.shape[1]
                 )
             output[group.rows] = chunk.transpose(1, 2)
         return output
@@ -169,8 +180,8 @@ class Pass:
         number = (at + self._num_kept)[:, :, None]  # (C, W, 1)
         below = (since <= number) & (number < until)
         visible = torch.where(until < 0, keys < self._limits[at][:, :, None], below)
-        distance = self._positions[number] - self._positions[keys]
-        return Group(at, keys[:, 0], visible, distance)
+        positions = self._positions[number[:, :, 0]], self._positions[keys[:, 0]]
+        return Group(at, keys[:, 0], visible, *positions)
 
 
 def _indices(group: Group) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:

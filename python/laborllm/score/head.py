@@ -87,7 +87,7 @@ class Head:
             stop = min(begin + self._rows_at_once, len(nodes))
             own = slice(indptr[begin], indptr[stop])
             try:
-                parts.append(read(hidden[begin:stop], row[own] - begin, label[own]).double())
+                parts.append(read(hidden[begin:stop], row[own] - begin, label[own]))
             except torch.OutOfMemoryError as error:
                 if self._rows_at_once == 1:
                     raise ModelError("the device has no memory for one row of logits") from error
@@ -99,7 +99,7 @@ class Head:
     def _read_whole(self, hidden: torch.Tensor, row: np.ndarray, label: np.ndarray) -> torch.Tensor:
         """Log-probabilities of some tokens at some rows; (R, h), (E,), (E,) -> (E,)."""
         log_p = torch.log_softmax(self.logits(hidden), dim=-1)
-        return log_p[upload(row, hidden.device), upload(label, hidden.device)]
+        return log_p[upload(row, hidden.device), upload(label, hidden.device)].double()
 
     def _read_blocks(self, hidden: torch.Tensor, row: np.ndarray, label: np.ndarray) -> torch.Tensor:
         """As `_read_whole`, over a block of the vocabulary at a time, which stays in the processor's cache."""
@@ -108,14 +108,16 @@ class Head:
         order = label.argsort(kind="stable")
         cuts = np.searchsorted(label[order], [*starts, vocabulary])
         place, rows, labels = (upload(x, device) for x in (order, row[order], label[order]))
-        chosen = hidden.new_empty(len(label), dtype=_wide(hidden).dtype)
-        top = torch.full_like(hidden[:, 0], -torch.inf, dtype=chosen.dtype)
+        chosen = hidden.new_empty(len(label), dtype=torch.float64)
+        top = torch.full_like(hidden[:, 0], -torch.inf, dtype=torch.float64)
         total = torch.zeros_like(top)
         for start, first, last in zip(starts, cuts[:-1], cuts[1:], strict=True):
             logits = self.logits(hidden, slice(start, start + starts.step))  # (R, block)
-            chosen[place[first:last]] = logits[rows[first:last], labels[first:last] - start]
-            higher = torch.maximum(top, logits.amax(dim=1))
-            total = total * torch.exp(top - higher) + logits.sub_(higher[:, None]).exp_().sum(dim=1)
+            chosen[place[first:last]] = logits[rows[first:last], labels[first:last] - start].double()
+            highest = logits.amax(dim=1)
+            some = logits.sub_(highest[:, None]).exp_().sum(dim=1).double()
+            higher = torch.maximum(top, highest.double())
+            total = total * torch.exp(top - higher) + some * torch.exp(highest - higher)
             top = higher
         return chosen - (top + total.log())[upload(row, device)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Literal
@@ -16,11 +15,10 @@ from laborllm.panel import Panel
 from laborllm.prediction_titles import named
 from laborllm.predictions import Predictions
 from laborllm.resume import Template
-from laborllm.score import check
 from laborllm.score.best import Bounds, Ranked, as_top, bounds, iter_best, sample, topk
-from laborllm.score.found import Found, Method
+from laborllm.score.found import Found
 from laborllm.score.frontier import Frontier, Work
-from laborllm.score.passes import Passes
+from laborllm.score.methods import MethodName, Methods
 from laborllm.score.rows import PanelRows
 from laborllm.score.search import Explorer
 from laborllm.score.search import Law as SearchLaw
@@ -37,7 +35,6 @@ if TYPE_CHECKING:
 
 Law = Literal["raw", "normalized", "masked"]
 LAWS: tuple[Law, ...] = ("raw", "normalized", "masked")
-MethodName = Literal["tree", "cache", "naive"]
 MOST_LOGITS = 2**27
 """Logits held at a time (half a GiB in float32), where a method takes those of the model as they are."""
 MOST_ROWS = {"cpu": 4_096, "cuda": 32_768}
@@ -89,13 +86,20 @@ class TitleScorer:
         self.template = template
         self.encode = PanelEncoder(tokenizer, occupations, template)
         self.units = self.encode.units
-        self._spelling = Spelling(self.units)
+        spelling = Spelling(self.units)
         self._core: PreTrainedModel = whole.get_base_model() if isinstance(model, PeftModel) else whole
         self._frontier = Frontier(
             self._core, self.units.trie, max_rows=max_rows or MOST_ROWS.get(self._core.device.type, 4_096)
         )
-        self._max_tokens = max_rows or min(16_384, max(1_024, MOST_LOGITS // self._core.config.vocab_size))
-        self.method, self._method = self._choose(method)
+        methods = Methods(
+            self._core,
+            self.units,
+            frontier=self._frontier,
+            spelling=spelling,
+            max_tokens=max_rows or min(16_384, max(1_024, MOST_LOGITS // self._core.config.vocab_size)),
+            window=self.window,
+        )
+        self.method, self._method = methods.choose(method)
         self._frontier.work = Work()  # what the choice took does not count
 
     @property
@@ -340,45 +344,6 @@ class TitleScorer:
             for found in self._method.whole(tokens, rows, law="raw"):
                 whole: Any = found.masked_titles if law == "masked" else found.raw_titles
                 yield Explorer.enumerated(self._frontier.descent, whole, law=law)
-
-    def _build(self, name: MethodName) -> Method:
-        if name == "tree":
-            return Tree(self._frontier, self._spelling)
-        return Passes(self._core, self.units.trie, self._spelling, cached=name == "cache", max_tokens=self._max_tokens)
-
-    def _choose(self, name: MethodName | Literal["auto"]) -> tuple[MethodName, Method]:
-        """Take the first method that agrees with `naive` on a toy career, and say so where it is not the first."""
-        reasons: list[str] = []
-        candidates: list[MethodName] = ["tree", "cache"] if name == "auto" else [name]
-        for candidate in candidates:
-            if candidate == "naive":
-                return candidate, self._build(candidate)
-            reason = self._disagreement(candidate)
-            if reason and candidate == "tree" and self._frontier.backend == "flex":
-                self._frontier.backend = "sdpa"
-                if self._disagreement(candidate) is None:
-                    warnings.warn(f"attending without a compiled kernel, which is slower: {reason}", stacklevel=3)
-                    reason = None
-            if reason is None:
-                if reasons:
-                    warnings.warn(f"scoring by a prefix cache, which is slower: {reasons[0]}", stacklevel=3)
-                return candidate, self._build(candidate)
-            reasons.append(reason)
-        if name != "auto":
-            raise ModelError(f"method {name!r} does not give the law of this model: {reasons[0]}; use method='auto'")
-        warnings.warn(f"scoring one text per title, which is slow: {'; '.join(reasons)}", stacklevel=3)
-        return "naive", self._build("naive")
-
-    def _disagreement(self, name: MethodName) -> str | None:
-        """Why a method does not give the law of the model."""
-        if name == "tree" and (reason := check.branching(self._core)):
-            return reason
-        with check.in_float32(self._core) as tolerance:
-            try:
-                gap = check.gap(self._core, self._build(name), self._build("naive"), self.units, window=self.window)
-            except (AttributeError, KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
-                return f"{name} fails with {type(error).__name__}: {' '.join(str(error).split())[:120]}"
-        return None if gap <= tolerance else f"{name} gives other probabilities (by {gap:.1e} nats)"
 
 
 def _target_rows(panel: Panel, windows: Windows, tokens: Tokens) -> tuple[np.ndarray, np.ndarray]:
