@@ -1,6 +1,7 @@
 """The law over titles on a CPU: rows, time, memory and equality, beside lm-evaluation-harness and Hugging Face loops.
 
-    python benches/bench_score.py [--cases law masked ...] [--rounds 3] [--share 4] [--years 10] [--shape tiny]
+    python benches/bench_score.py [--cases law masked ...] [--rounds 3] [--share 4] [--years 10] [--workers 30]
+        [--shape tiny]
 
     law       one worker's whole law (333 titles of occ1990dd, 10 years, Llama of hidden 512, random weights) against
               lm-evaluation-harness, padded texts, a cache per prompt, and a cache per career with titles sorted
@@ -51,6 +52,8 @@ def cases(options: argparse.Namespace) -> dict[str, Callable[[], dict[str, Any]]
     shape = score_worlds.SHAPES[options.shape]
     if options.years:
         shape = replace(shape, years=options.years)
+    if options.workers is not None:
+        shape = replace(shape, survey_workers=options.workers)
     return {
         "law": lambda: score_cases.law(shape, rounds=options.rounds, share=options.share),
         "masked": lambda: score_cases.masked(shape, rounds=options.rounds),
@@ -107,6 +110,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES))
     parser.add_argument("--rounds", type=int, default=5, help="three where a variant takes more than two seconds")
     parser.add_argument("--share", type=int, default=4, help="slices of the requests of peers that run all of them")
+    parser.add_argument("--workers", type=int, help="of NLSY97, in `observed`")
     parser.add_argument("--years", type=int, help="of the career whose law is timed")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--shape", choices=("small", "tiny"), default="small")
