@@ -12,7 +12,7 @@ pytestmark = pytest.mark.torch
 
 from scipy.stats import chisquare, kstest
 
-from laborllm.errors import PredictionsError
+from laborllm.errors import ModelError, PredictionsError
 from laborllm.score import TitleScorer
 from tests.samples import HARD_TITLES
 from tests.test_score import make, oracle
@@ -157,3 +157,50 @@ def test_other_methods_give_the_same_from_the_whole_law(scored, method):
         assert all(one.exact for one in best)
     assert other.sample(panel, 5).shape == (len(laws["raw"]), 5)
     assert len(other.bounds(panel, eps=0.1)) == len(laws["raw"])
+
+
+def test_probabilities_too_small_for_a_float_are_no_zeros():
+    scorer, panel = make(titles=TITLES, workers=2, years=2)
+    with torch.no_grad():
+        scorer.model.get_output_embeddings().weight.mul_(3_000)
+    raw, _ = oracle(scorer, panel)
+    assert (np.exp(raw).sum(1) == 0).any()
+    truth = np.exp(raw - np.logaddexp.reduce(raw, axis=1)[:, None])
+    found = scorer.score(panel, titles="all", law="normalized", keep_law=True)
+    np.testing.assert_allclose(np.exp(found.log_p_all.astype(float)), truth, atol=1e-5)
+    for best, law, p in zip(scorer.topk(panel, 2), raw, truth, strict=True):
+        assert [one.title for one in best] == ranks(law, 2)
+        assert all(one.lower - 1e-9 <= p[one.title] <= one.upper + 1e-9 for one in best)
+    for one, p in zip(scorer.bounds(panel, eps=0.01), truth, strict=True):
+        assert ((one.lower - 1e-9 <= p) & (p <= one.upper + 1e-9)).all()
+    draws = scorer.sample(panel, 200)
+    for row, p in zip(draws, truth, strict=True):
+        np.testing.assert_allclose(np.bincount(row, minlength=len(p)) / 200, p, atol=0.2)
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "options"),
+    [
+        ("topk", (0,), {}),
+        ("topk", (3,), {"law": "normalized"}),
+        ("sample", (-1,), {}),
+        ("sample", (1,), {"seed": -1}),
+        ("sample", (1,), {"law": "raw"}),
+        ("bounds", (), {"eps": float("nan")}),
+        ("score", (), {"top": 0}),
+        ("score", (), {"law": "Raw"}),
+        ("score", (), {"titles": "some"}),
+    ],
+)
+def test_what_is_no_law_or_no_number_is_refused(scored, method, arguments, options):
+    scorer, panel, _ = scored
+    with pytest.raises(PredictionsError, match=r"is none of|is no |are not both"):
+        getattr(scorer, method)(panel, *arguments, **options)
+
+
+def test_a_row_budget_below_one_is_refused(scored):
+    scorer, _, _ = scored
+    with pytest.raises(ModelError, match="max_rows=0"):
+        TitleScorer(
+            scorer.model, scorer.tokenizer, occupations=scorer.occupations, template=scorer.template, max_rows=0
+        )

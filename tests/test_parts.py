@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from laborllm.errors import PredictionsError
+from laborllm.errors import FileError, PredictionsError
 from laborllm.models.counts import Markov
 from laborllm.occupations import Occupations
 from laborllm.panel import Panel
@@ -113,18 +113,28 @@ def test_parts_of_other_rows_or_options_are_not_taken_over(panel, model, tmp_pat
     options = {"law": "masked"} if what == "options" else {}
     again = parts(changed, tmp_path / "a", workers=8 if what == "workers" else 7, **options)
     lost = 1 if what in {"a row", "targets"} else 3
-    assert (again.strange, len(again.kept)) == (lost, 3 - lost)
+    assert (again.strange, again.others, len(again.kept)) == (0, lost, 3 - lost)
+    again.predictions(predictor(model))
+    again.remove()
+    assert len(list((tmp_path / "a").iterdir())) == lost  # what belongs to another run is its own
 
 
 def test_what_a_killed_run_left_half_written_is_removed_and_foreign_files_stay(panel, model, tmp_path):
     cut_off(panel, tmp_path / "a", model, after=2)
-    for name in (".000002-ab.tmp", "..000002-ab.tmp.1f.tmp", "notes.txt"):
+    mine = parts(panel, tmp_path / "a")._names[2]
+    for name in (f".{mine}.tmp", f"..{mine}.tmp.1f.tmp", "notes.txt"):
         (tmp_path / "a" / name).write_text("x")
     again = parts(panel, tmp_path / "a")
     assert (again.strange, len(again.kept)) == (0, 2)
     again.predictions(predictor(model))
     again.remove()
     assert [file.name for file in (tmp_path / "a").iterdir()] == ["notes.txt"]
+
+
+def test_a_file_in_the_place_of_the_folder_is_an_error_before_any_work(panel, tmp_path):
+    (tmp_path / "a").write_text("mine")
+    with pytest.raises(FileError, match="is no folder"):
+        parts(panel, tmp_path / "a")
 
 
 def test_a_panel_without_workers_is_one_empty_part(panel, model, tmp_path):

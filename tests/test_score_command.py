@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-pytest.importorskip("torch")
+torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
 from laborllm import scoring
@@ -250,9 +250,7 @@ def test_a_killed_run_goes_on_where_it_was_and_writes_the_same_predictions(folde
     assert found.log_p[: len(log_p)].tobytes() == log_p.tobytes()
 
 
-def test_finished_parts_that_are_damaged_or_of_other_options_are_made_anew_with_one_note(
-    folder, run, tmp_path, monkeypatch
-):
+def test_finished_parts_that_are_damaged_are_made_anew_with_one_note(folder, run, tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "PART_WORKERS", {"observed": 6, "all": 6})
     output = tmp_path / "p.parquet"
     command = ("score", folder / "full", folder / "panel.parquet", "--dataset", "TEST", "-o", output, "--json")
@@ -275,7 +273,7 @@ def test_finished_parts_that_are_damaged_or_of_other_options_are_made_anew_with_
     code, out, err = run(*command)
     assert code == 0, err
     assert json.loads(out)["parts_kept"] == 2
-    assert err.count("damaged or of another run") == 1
+    assert err.count("are damaged; they are made anew") == 1
     assert "Error" not in err
     assert [file.name for file in tmp_path.iterdir()] == ["p.parquet"]
 
@@ -287,3 +285,13 @@ def test_the_whole_law_of_a_whole_run_is_refused_before_it_is_computed(folder, r
     code, _, err = run("score", folder / "full", folder / "panel.parquet", *options)
     assert code == 1
     assert "split the panel" in err
+
+
+def test_casting_for_scoring_leaves_rotary_frequencies_as_they_are(folder):
+    model = load_model(folder / "full")
+    before = {name: buffer.clone() for name, buffer in model.scorer.model.named_buffers()}
+    model.for_scoring(dtype="bfloat16")
+    assert {weights.dtype for weights in model.scorer.model.parameters()} == {torch.bfloat16}
+    for name, buffer in model.scorer.model.named_buffers():
+        assert buffer.dtype == before[name].dtype
+        assert torch.equal(buffer, before[name])

@@ -1,7 +1,8 @@
 """A long run in parts of consecutive workers, each kept on disk when it is done, so that a run can be taken up again.
 
 A part's file is named by its number, by a key of all it was made from (the rows and the options), and by the digest of
-its bytes: whatever stands under another name, or does not have the bytes its name says, is made anew.
+its bytes: what does not have the bytes its name says is made anew, and what stands under another name is left
+alone.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from laborllm.errors import FileError
 from laborllm.files import make_folder
 from laborllm.panel import Panel
 from laborllm.prediction_union import union
@@ -36,7 +38,8 @@ class Parts:
     Attributes:
         total: Number of parts.
         kept: Parts that an earlier run finished: number → file.
-        strange: Files in the folder that are damaged or belong to other rows or options; they are removed.
+        strange: Finished parts whose files are damaged; they are removed.
+        others: Files of other rows or options, which are left alone.
         rows_left: Target rows of the parts that are to be made.
     """
 
@@ -49,9 +52,11 @@ class Parts:
         stated = json.dumps([dict(options), workers], sort_keys=True, ensure_ascii=False).encode()
         self._names = [f"{number:06d}-{_key(stated, part)}" for number, part in enumerate(self._panels)]
         self.kept: dict[int, Path] = {}
-        self.strange = 0
+        self.strange = self.others = 0
         if folder.is_dir():
             self._look()
+        elif folder.exists():
+            raise FileError(f"{folder} is where finished parts are kept, and is no folder; move it away")
         self.rows_left = sum(
             int(part.targets.sum()) for number, part in enumerate(self._panels) if number not in self.kept
         )
@@ -70,20 +75,20 @@ class Parts:
         return union([Predictions.read(file) for file in files], [file.name for file in files], source=str(self.folder))
 
     def remove(self) -> None:
-        """Remove the parts, and the folder if nothing else is in it."""
-        if self.folder.is_dir():
-            _unlink(self.folder.glob("*.parquet"))
-            _unlink(self.folder.glob(".*.tmp"))
-            with suppress(OSError):
-                self.folder.rmdir()
+        """Remove the parts of this run, and the folder if nothing else is in it."""
+        _unlink(self.kept.values())
+        with suppress(OSError):
+            self.folder.rmdir()
 
     def _look(self) -> None:
         """Take over finished parts; remove what is none, and what a killed run left half-written."""
         numbers = {name: number for number, name in enumerate(self._names)}
-        _unlink(self.folder.glob(".*.tmp"))
+        _unlink(file for name in numbers for file in self.folder.glob(f".*{name}.tmp*"))
         for file in sorted(self.folder.glob("*.parquet")):
             name, _, digest = file.stem.rpartition("-")
-            if name in numbers and _digest(file.read_bytes()) == digest:
+            if name not in numbers:
+                self.others += 1
+            elif _digest(file.read_bytes()) == digest:
                 self.kept[numbers[name]] = file
             else:
                 self.strange += 1

@@ -118,7 +118,9 @@ class _Run:
         if self.merge_gap is not None:
             say(f"adapters merged: log P of what happened moves by at most {self.merge_gap:.1e} in a sample")
         if parts.strange:
-            say(f"{parts.strange} parts in {parts.folder} are damaged or of another run; they are made anew")
+            say(f"{parts.strange} parts in {parts.folder} are damaged; they are made anew")
+        if parts.others:
+            say(f"{parts.folder} holds {parts.others} parts of other runs; remove it if they are not wanted")
         if parts.kept:
             say(f"{len(parts.kept)} of {parts.total} parts were finished by an earlier run and are kept")
         kept, before = len(parts.kept), replace(scorer.work)
@@ -161,7 +163,9 @@ class _Run:
             "version": version("laborllm"),
         }
         about |= {"torch": version("torch"), "device": scorer.model.device.type}
-        return asdict(self.options) | about
+        asked = asdict(self.options)
+        del asked["max_rows"]  # it changes no number
+        return asked | about
 
 
 def _sample(panel: Panel) -> Panel:

@@ -106,10 +106,10 @@ def decode(
     """
     if beams < 1 or samples < 0:
         raise ModelError(f"beams={beams} and samples={samples} are no numbers of sequences; beams is at least 1")
-    decoder = _Decoder(scorer, beams=beams, max_tokens=max_tokens)
+    decoder = None if samples else _Decoder(scorer, beams=beams, max_tokens=max_tokens)
     for start in range(0, panel.num_workers, READ_AHEAD):
         part = panel.slice_workers(start, start + READ_AHEAD)
-        if samples:
+        if decoder is None:
             titles = scorer.sample(part, samples, law=law, seed=seed)
         else:
             titles = decoder.titles(_prompts(scorer, part))[:, None]

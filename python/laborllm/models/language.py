@@ -240,7 +240,8 @@ class LanguageModel:
             if sample is not None:
                 before = old.log_p_observed(sample, old.texts(sample))[0]
             model = merged(model, target)
-        model.to(target)
+        for weights in model.parameters():  # buffers stay: rotary frequencies are float32 in every model
+            weights.data = weights.data.to(target)
         self._scorer = TitleScorer(
             model, old.tokenizer, occupations=old.occupations, template=old.template, max_rows=max_rows
         )
@@ -274,10 +275,7 @@ class LanguageModel:
         }
         with output_directory(directory, overwrite=overwrite) as temporary:
             scorer.model.save_pretrained(temporary / ("weights" if self.lora_rank is None else "adapter"))
-            source = Path(self._tokenizer_source)
-            AutoTokenizer.from_pretrained(str(source), local_files_only=source.is_dir()).save_pretrained(
-                temporary / "tokenizer"
-            )
+            self._save_tokenizer(temporary / "tokenizer")
             text = json.dumps(facts, indent=1, ensure_ascii=False).replace("NaN", "null")
             (temporary / "laborllm.json").write_text(text, encoding="utf-8")
 

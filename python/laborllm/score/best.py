@@ -59,14 +59,14 @@ def iter_best(explorer: Explorer) -> Iterator[Ranked]:
 
 def ranking(one: Known, k: int | None = None) -> list[Ranked]:
     """The best finished titles, with bounds from what is known."""
-    low, high = one.mass
+    low, high = one.log_mass
     met = not len(one.nodes)
     return [
         Ranked(
             title=int(one.titles[at]),
             log_p=float(one.title_log_p[at]),
-            lower=float(np.exp(one.title_log_p[at]) / high),
-            upper=float(min(1.0, np.exp(one.title_log_p[at]) / low)),
+            lower=float(np.exp(one.title_log_p[at] - high)),
+            upper=float(min(1.0, np.exp(one.title_log_p[at] - low))),
             exact=met,
         )
         for at in one.best(k)
@@ -89,13 +89,13 @@ def bounds(explorer: Explorer, eps: float) -> list[Bounds]:
 
 
 def _brackets(explorer: Explorer, one: Known) -> Bounds:
-    low, high = one.mass
-    lower, most = np.zeros((2, explorer.num_titles))
+    low, high = one.log_mass
+    most, least = np.full((2, explorer.num_titles), -np.inf)
     for node, log_p in zip(one.nodes.tolist(), one.node_log_p.tolist(), strict=True):
-        most[explorer.titles_below(node)] = np.exp(log_p)
-    most[one.titles] = np.exp(one.title_log_p)
-    lower[one.titles] = most[one.titles] / high
-    return Bounds(lower, np.minimum(most / low if low else np.full_like(most, np.inf), 1.0))
+        most[explorer.titles_below(node)] = log_p
+    most[one.titles] = least[one.titles] = one.title_log_p
+    upper = np.exp(np.minimum(most - low, 0.0)) if np.isfinite(low) else np.ones(len(most))
+    return Bounds(np.exp(least - high), upper)
 
 
 def sample(explorer: Explorer, count: int, randoms: Sequence[np.random.Generator]) -> np.ndarray:
@@ -151,6 +151,6 @@ def _go_on(explorer: Explorer, one: Known, node: int, random: np.random.Generato
 
 def _choose(log_p: np.ndarray, random: np.random.Generator, *, certain: bool) -> int:
     """Draw a position; if not `certain`, what is missing to 1 is the position behind the last."""
-    total = np.cumsum(np.exp(log_p))
+    total = np.cumsum(np.exp(log_p - log_p.max()) if certain else np.exp(log_p))
     choice = int(np.searchsorted(total, random.random() * (total[-1] if certain else 1.0), side="right"))
     return min(choice, len(log_p) - 1) if certain else choice

@@ -1,9 +1,14 @@
-"""Moving arrays to the model's device without waiting for it."""
+"""The device's memory: moving arrays there without waiting, and what is said when it runs out."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Did the device's memory run out? torch has no class for that of the processor."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def upload(array: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -19,7 +19,7 @@ from laborllm.errors import ModelError
 from laborllm.score import flex
 from laborllm.score.attention import NAME, Backend, Kept, Pass, attending, best_backend
 from laborllm.score.descent import Descent
-from laborllm.score.device import upload
+from laborllm.score.device import is_out_of_memory, upload
 from laborllm.score.head import Head
 from laborllm.score.layout import (
     NO_STEM,
@@ -134,10 +134,12 @@ class Frontier:
         """
         try:
             return run()
-        except torch.OutOfMemoryError as error:
-            self.max_rows = min(self.max_rows, rows) // 2
-            if not self.max_rows:
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if self.max_rows == 1:
                 raise ModelError(f"the device has no memory for {rows} rows of this model") from error
+            self.max_rows = max(1, min(self.max_rows, rows) // 2)
         gc.collect()
         torch.cuda.empty_cache()
         return None

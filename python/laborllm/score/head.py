@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from laborllm.errors import ModelError
-from laborllm.score.device import upload
+from laborllm.score.device import is_out_of_memory, upload
 from laborllm.trie import TitleTrie
 
 if TYPE_CHECKING:
@@ -88,7 +88,9 @@ class Head:
             own = slice(indptr[begin], indptr[stop])
             try:
                 parts.append(read(hidden[begin:stop], row[own] - begin, label[own]))
-            except torch.OutOfMemoryError as error:
+            except RuntimeError as error:
+                if not is_out_of_memory(error):
+                    raise
                 if self._rows_at_once == 1:
                     raise ModelError("the device has no memory for one row of logits") from error
                 self._rows_at_once = min(self._rows_at_once, stop - begin) // 2 or 1

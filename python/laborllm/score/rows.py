@@ -26,7 +26,7 @@ class PanelRows:
     """
 
     def __init__(self, panel: Panel, num_kept: int, others: Sequence[int], num_top: int) -> None:
-        self.raw, self.masked, self.mass = np.full((3, panel.num_rows), np.nan)
+        self.raw, self.masked, self.log_mass = np.full((3, panel.num_rows), np.nan)
         self.law = np.empty((panel.num_rows if num_kept else 0, num_kept), np.float32)
         self.top = Top.of_rows(panel.num_rows, num_top)
         self.states = panel.states()
@@ -51,9 +51,9 @@ class PanelRows:
         if titles == "observed":
             return
         if found.raw_titles is not None:
-            self.mass[at] = np.exp(found.raw_titles).sum(axis=1)
+            self.log_mass[at] = np.logaddexp.reduce(found.raw_titles, axis=1)
         whole = found.masked_titles if law == "masked" else found.raw_titles
-        log_mass = 0.0 if law == "masked" else np.log(self.mass[at])
+        log_mass = 0.0 if law == "masked" else self.log_mass[at]
         if self.top.titles.size and whole is not None:
             self.top.put(at, Top.of_law(whole, log_mass, count=self.top.titles.shape[1]))
         if self.law.shape[1]:
@@ -63,7 +63,7 @@ class PanelRows:
         """Log P of what happened, (rows,), and of the previous title and the others, (rows, 1 + others)."""
         if law == "masked":
             return self.masked, self.masked_wanted
-        shift = np.log(self.mass) if law == "normalized" else np.zeros(len(self.mass))
+        shift = self.log_mass if law == "normalized" else np.zeros(len(self.log_mass))
         return self.raw - shift, self.raw_wanted - shift[:, None]
 
     def _asked(self, at: np.ndarray, happened: np.ndarray, asked: np.ndarray | None) -> np.ndarray:

@@ -12,6 +12,7 @@ from peft import PeftModel
 from laborllm.encoder import PanelEncoder
 from laborllm.errors import ModelError, PredictionsError
 from laborllm.panel import Panel
+from laborllm.prediction_form import check_whole_law_size
 from laborllm.prediction_titles import named
 from laborllm.predictions import Predictions
 from laborllm.resume import Template
@@ -39,8 +40,6 @@ MOST_LOGITS = 2**27
 """Logits held at a time (half a GiB in float32), where a method takes those of the model as they are."""
 MOST_ROWS = {"cpu": 4_096, "cuda": 32_768}
 """Rows of one forward pass."""
-MOST_LAW = 2**29
-"""Numbers in a whole law that is kept, 2 GiB."""
 
 
 class TitleScorer:
@@ -79,6 +78,8 @@ class TitleScorer:
     ) -> None:
         if isinstance(model, PeftModel) and model.active_peft_config.is_prompt_learning:
             raise ModelError("an adapter that puts tokens of its own before the prompt cannot be scored; use LoRA")
+        if max_rows is not None and max_rows < 1:
+            raise ModelError(f"max_rows={max_rows} is no number of rows; give 1 or more, or None")
         whole: Any = model.eval()
         self.model = whole
         self.tokenizer = tokenizer
@@ -167,16 +168,17 @@ class TitleScorer:
             OccupationsError: `also` names a title that is not on the list.
             ModelError: The model gives no finite numbers; the message names the layer.
         """
+        _refuse_unknown("law", law, LAWS)
+        _refuse_unknown("titles", titles, ("observed", "all"))
+        if top is not None and top < 1:
+            raise PredictionsError(f"top={top} is no number of titles; give 1 or more, or None")
         if titles == "observed" and (law == "normalized" or keep_law):
             raise PredictionsError(
-                f"the {law} law over all titles needs the whole law; pass --titles all (titles='all')"
+                "the normalized law, and the whole law, need every title; pass --titles all (titles='all')"
             )
         count = int(panel.targets.sum())
-        if keep_law and count * len(self.occupations) > MOST_LAW:
-            raise PredictionsError(
-                f"the whole law of {count} rows over {len(self.occupations)} titles takes more than 2 GiB; score it in "
-                "shards, or leave it out"
-            )
+        if keep_law:
+            check_whole_law_size(count, len(self.occupations))
         others = named(also, self.occupations)
         rows = PanelRows(panel, len(self.occupations) if keep_law else 0, others, min(top or 0, len(self.occupations)))
         windows, tokens = self.texts(panel)
@@ -208,7 +210,7 @@ class TitleScorer:
             log_p=log_p[at],
             log_p_raw=rows.raw[at],
             log_p_previous=log_p_wanted[at, 0],
-            title_mass=rows.mass[at] if titles == "all" and law != "masked" else None,
+            title_mass=np.exp(rows.log_mass[at]) if titles == "all" and law != "masked" else None,
             log_p_all=rows.law[at] if keep_law else None,
             n_rows_dropped=_dropped(panel, windows)[at],
             log_p_of={title: log_p_wanted[at, 1 + k] for k, title in enumerate(others)},
@@ -278,6 +280,8 @@ class TitleScorer:
         Returns:
             For each target row its best titles, most probable first, of equals the first in the list first.
         """
+        if k < 1:
+            raise PredictionsError(f"k={k} is no number of titles; give 1 or more")
         found: list[list[Ranked]] = []
         for explorer in self._explorers(panel, law):
             found += topk(explorer, k)
@@ -321,6 +325,9 @@ class TitleScorer:
         Returns:
             Indices of titles, int64 (N, count), in the order of the target rows.
         """
+        _refuse_unknown("law", law, ("normalized", "masked"))
+        if count < 0 or seed < 0:
+            raise PredictionsError(f"count={count} and seed={seed} are not both 0 or more")
         rows = np.flatnonzero(panel.targets)
         years, workers, datasets = panel.years(), panel.column("worker_id"), panel.column("dataset")
         found = np.empty((len(rows), count), np.int64)
@@ -335,6 +342,7 @@ class TitleScorer:
 
     def _explorers(self, panel: Panel, law: SearchLaw) -> Iterator[Explorer]:
         """Explorers of all target rows, in their order, several prompts each."""
+        _refuse_unknown("law", law, ("raw", "masked"))
         windows, tokens = self.texts(panel)
         rows, _ = _target_rows(panel, windows, tokens)
         if isinstance(self._method, Tree):
@@ -352,6 +360,11 @@ def _target_rows(panel: Panel, windows: Windows, tokens: Tokens) -> tuple[np.nda
     shown = np.arange(tokens.rows[-1]) + np.repeat(windows.first - tokens.rows[:-1], counts)
     here = np.flatnonzero(panel.targets[shown] & (shown >= np.repeat(windows.fresh, counts)))
     return here, shown[here]
+
+
+def _refuse_unknown(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise PredictionsError(f"{name}={value!r} is none of {', '.join(known)}")
 
 
 def _known(values: np.ndarray | None) -> np.ndarray:

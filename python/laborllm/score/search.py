@@ -40,10 +40,10 @@ class Known:
         self.behind: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     @property
-    def mass(self) -> tuple[float, float]:
-        """Bounds of the sum over all titles: of those that are finished, and of the open ones with them."""
-        finished = float(np.exp(self.title_log_p).sum())
-        return finished, finished + float(np.exp(self.node_log_p).sum())
+    def log_mass(self) -> tuple[float, float]:
+        """Logs of bounds of the sum over all titles: of those that are finished, and of the open ones with them."""
+        finished = np.logaddexp.reduce(self.title_log_p, initial=-np.inf)
+        return float(finished), float(np.logaddexp.reduce(self.node_log_p, initial=finished))
 
     def hopeful(self, k: int) -> np.ndarray:
         """Open nodes to run next for the k best titles; none once these are certain.
@@ -60,8 +60,8 @@ class Known:
     def heaviest(self, share: float) -> np.ndarray:
         """The most probable open nodes, so many that the others hold at most `share` of all mass."""
         order = np.argsort(-self.node_log_p, kind="stable")
-        left = np.cumsum(np.exp(self.node_log_p[order])[::-1])[::-1]
-        return self.nodes[order[left > share * self.mass[1]]]
+        left = np.cumsum(np.exp(self.node_log_p[order] - self.log_mass[1])[::-1])[::-1]
+        return self.nodes[order[left > share]]
 
     def best(self, k: int | None = None) -> np.ndarray:
         """Positions of the most probable finished titles, of equals the first in the list first."""

@@ -20,6 +20,8 @@ from laborllm.tokens import Tokens
 
 Prompts = list[tuple[int, int]]
 """The text and the length of each."""
+MOST_SETS = 4_096
+"""Sets of titles whose branches are remembered."""
 Read = Callable[[torch.Tensor, np.ndarray], np.ndarray]
 """How hidden states at trie nodes become log-probabilities of their edges."""
 
@@ -168,6 +170,8 @@ class Tree:
         """The branch that spells some titles; kept, since the same few are asked for again and again."""
         key = tuple(titles.tolist())
         if key not in self._some:
+            if len(self._some) == MOST_SETS:
+                self._some.clear()
             branch = Branch.of(self.frontier.trie, inside_titles(self.frontier.trie, titles))
             _, edges = self.frontier.head.edges(branch.nodes)
             order = np.argsort(edges)
