@@ -114,7 +114,6 @@ def test_parts_of_other_rows_or_options_are_not_taken_over(panel, model, tmp_pat
     again = parts(changed, tmp_path / "a", workers=8 if what == "workers" else 7, **options)
     lost = 1 if what in {"a row", "targets"} else 3
     assert (again.strange, again.others, len(again.kept)) == (0, lost, 3 - lost)
-    again.predictions(predictor(model))
     again.remove()
     assert len(list((tmp_path / "a").iterdir())) == lost  # what belongs to another run is its own
 
