@@ -484,7 +484,7 @@ def test_a_panel_without_targets_has_no_rows_and_is_no_error(method):
     scorer, panel = make(workers=2, method=method)
     nobody = panel.with_targets(np.zeros(panel.num_rows, bool))
     for titles in ("observed", "all"):
-        assert len(scorer.score(nobody, titles=titles).log_p) == 0
+        assert len(scorer.score(nobody, titles=titles, top=3).log_p) == 0
     assert np.isnan(scorer.log_p_observed(nobody, scorer.texts(nobody))[0]).all()
     assert scorer.log_p_of(nobody, []) == ([], [])
     assert scorer.topk(nobody, 3) == scorer.bounds(nobody, eps=0.1) == []

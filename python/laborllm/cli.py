@@ -674,7 +674,8 @@ def _shard_of(shard: str | None) -> tuple[int, int] | None:
     if shard is None:
         return None
     index, _, count = shard.partition("/")
-    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count) < 1 << 63):
+    numbers = index.isdecimal() and count.isdecimal() and max(len(index), len(count)) < 20
+    if not (numbers and int(index) < int(count) < 1 << 63):
         raise typer.BadParameter(f"--shard {shard} is not i/n with 0 <= i < n, as in 0/4")
     return int(index), int(count)
 

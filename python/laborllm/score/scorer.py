@@ -195,7 +195,7 @@ class TitleScorer:
             rows.fill(np.array([place[row] for row in found.rows.tolist()], np.int64), found, law=law, titles=titles)
             if progress:
                 progress(len(found.rows))
-        if top and titles == "observed":
+        if top and count and titles == "observed":
             best = self.topk(panel, top, law="masked" if law == "masked" else "raw")
             rows.top.put(np.flatnonzero(panel.targets), as_top(best))
         log_p, log_p_wanted = rows.under(law)
