@@ -537,4 +537,4 @@ def test_any_budget_bounds_the_rows_of_a_pass_but_for_a_single_longer_text():
             for titles, law in (("observed", "raw"), ("all", "raw"), ("all", "masked")):
                 other.score(panel, titles=titles, law=law)
         assert max(sizes) <= max(max_rows, longest)
-        assert np.mean(sizes) > max_rows / 4
+        assert np.mean(sizes) > max_rows / 8  # trunks whose keys are kept fill a quarter

@@ -22,6 +22,8 @@ Prompts = list[tuple[int, int]]
 """The text and the length of each."""
 MOST_SETS = 4_096
 """Sets of titles whose branches are remembered."""
+KEPT_COST = 4
+"""Rows of a pass that one row counts for whose keys and values are kept: they stay while branches grow."""
 Read = Callable[[torch.Tensor, np.ndarray], np.ndarray]
 """How hidden states at trie nodes become log-probabilities of their edges."""
 
@@ -118,7 +120,7 @@ class Tree:
             here = np.arange(first[some[0]], last[some[-1]] + 1)
             return self.frontier.plant(ids, keep=keep), np.searchsorted(texts[some], text[here]), here
 
-        yield from self.frontier.in_passes(ends, plant)
+        yield from self.frontier.in_passes(KEPT_COST * ends if keep else ends, plant)
 
     def prompts(self, tokens: Tokens, texts: np.ndarray, rows: np.ndarray) -> Prompts:
         """The prompts of some rows, of which `texts` says the text of the forest."""
