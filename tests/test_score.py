@@ -520,6 +520,17 @@ def test_rotary_angles_that_change_with_the_length_of_a_text_are_those_of_the_pr
     np.testing.assert_allclose(found.log_p, raw[np.arange(len(raw)), panel.states()], rtol=0, atol=1e-10)
 
 
+@pytest.mark.parametrize("block", [1, 7, 100])
+def test_the_vocabulary_may_be_read_in_blocks_of_any_size(monkeypatch, block):
+    monkeypatch.setattr("laborllm.score.head.LEAST_BLOCK", block)
+    scorer, panel = make(workers=3)
+    assert scorer.method == "tree"
+    raw, _ = oracle(scorer, panel)
+    found = scorer.score(panel, titles="all", keep_law=True)
+    np.testing.assert_allclose(found.log_p_all, raw, rtol=1e-6)
+    np.testing.assert_allclose(found.log_p, raw[np.arange(len(raw)), panel.states()], rtol=0, atol=1e-10)
+
+
 def test_any_budget_bounds_the_rows_of_a_pass_but_for_a_single_longer_text():
     scorer, panel = make(years=7, workers=6)
     _, tokens = scorer.texts(panel)
