@@ -31,7 +31,6 @@ from laborllm.score.layout import (
     branches,
     forks,
     inner_nodes,
-    parents,
     trunks,
 )
 from laborllm.trie import TitleTrie
@@ -68,7 +67,7 @@ class Frontier:
 
     Attributes:
         work: What was forwarded so far.
-        first, fan_out, parents: The trie's first edges, and each node's edges and parent, int64.
+        first, fan_out: The trie's first edges, and the number of edges of each node, int64.
         inner, forks: The nodes that the whole raw law, and the whole masked law, need.
     """
 
@@ -83,7 +82,6 @@ class Frontier:
         self.work = Work()
         self.first = trie.first.astype(np.int64)
         self.fan_out = np.diff(self.first)
-        self.parents = parents(trie)
         self.inner = Branch.of(trie, inner_nodes(trie))
         self.forks = Branch.of(trie, forks(trie))
 

@@ -183,7 +183,6 @@ class TitleScorer:
         rows = PanelRows(panel, len(self.occupations) if keep_law else 0, others, min(top or 0, len(self.occupations)))
         windows, tokens = self.texts(panel)
         here, at = _target_rows(panel, windows, tokens)
-        place = dict(zip(here.tolist(), at.tolist(), strict=True))
         batches: Iterable[Found]
         if not count:
             batches = ()
@@ -192,7 +191,7 @@ class TitleScorer:
         else:
             batches = self._method.observed(tokens, here, [rows.asked(row) for row in at.tolist()])
         for found in batches:
-            rows.fill(np.array([place[row] for row in found.rows.tolist()], np.int64), found, law=law, titles=titles)
+            rows.fill(at[np.searchsorted(here, found.rows)], found, law=law, titles=titles)
             if progress:
                 progress(len(found.rows))
         if top and count and titles == "observed":

@@ -230,7 +230,7 @@ class Tree:
         sums = np.zeros((len(edges), self.frontier.trie.num_nodes))
         levels = self.frontier.trie.levels
         for begin, end in pairwise(levels[1:]):
-            sums[:, begin:end] = sums[:, self.frontier.parents[begin:end]] + edges[:, begin - 1 : end - 1]
+            sums[:, begin:end] = sums[:, self.frontier.descent.parents[begin:end]] + edges[:, begin - 1 : end - 1]
         law = np.empty((len(edges), self.frontier.trie.num_titles))
         law[:, self.frontier.trie.titles] = sums[:, self.frontier.trie.leaves]
         return law
