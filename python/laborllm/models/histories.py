@@ -1,0 +1,146 @@
+"""What a transition can be predicted from: states, durations and traits known before it happened, as integer arrays.
+
+Of the row to be predicted the year and the education are known, as in the paper's prompt; everything else comes from
+earlier rows, or does not change.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from laborllm.panel import Panel
+
+Integers = NDArray[np.int64]
+
+FIXED = frozenset({"gender", "race", "birth_year"})
+"""Columns of which a worker's first value that is not null counts everywhere."""
+TARGET = frozenset({"education"})
+"""Columns whose value in the row to be predicted is known; of all others that of the worker's first row counts."""
+
+
+@dataclass(frozen=True, eq=False)
+class Histories:
+    """The N transitions into the target rows of a panel, in panel order; arrays have shape (N,).
+
+    States are in [0, J), and -1 where there is none.
+    """
+
+    panel: Panel
+    row: Integers = field(init=False)
+    """Row of the panel."""
+
+    def __post_init__(self) -> None:
+        """Find the rows to be predicted."""
+        object.__setattr__(self, "row", np.flatnonzero(self.panel.targets))
+
+    def __len__(self) -> int:
+        """N, the number of transitions."""
+        return len(self.row)
+
+    @cached_property
+    def states(self) -> Integers:
+        """State of every row of the panel, targets or not."""
+        return self.panel.states().astype(np.int64)
+
+    @cached_property
+    def worker(self) -> Integers:
+        """Worker, in [0, W)."""
+        return np.searchsorted(self.panel.starts, self.row, side="right") - 1
+
+    @cached_property
+    def position(self) -> Integers:
+        """Earlier rows of the worker."""
+        return self.row - self.panel.starts[self.worker]
+
+    @cached_property
+    def occupation(self) -> Integers:
+        """The state that occurred."""
+        return self.states[self.row]
+
+    @cached_property
+    def previous(self) -> Integers:
+        """State of the row before."""
+        return self._state_at(self.row - 1)
+
+    @cached_property
+    def second(self) -> Integers:
+        """State two rows before, equal to `previous` or not."""
+        return self._state_at(self.row - 2)
+
+    @cached_property
+    def before(self) -> Integers:
+        """The last state that differs from `previous`."""
+        return self._state_at(self.spell_start - 1)
+
+    @cached_property
+    def tenure(self) -> Integers:
+        """Successive rows in `previous` so far, 0 on first rows."""
+        return self.row - self.spell_start
+
+    @cached_property
+    def spell_start(self) -> Integers:
+        """Row in which the spell in `previous` began; the row itself on first rows."""
+        states, starts = self.states, self.panel.starts[:-1]
+        rows = np.arange(len(states))
+        begins = np.ones(len(states), bool)
+        begins[1:] = states[1:] != states[:-1]
+        begins[starts[starts < len(states)]] = True
+        spell = np.maximum.accumulate(np.where(begins, rows, 0))
+        return np.where(self.position > 0, spell[np.maximum(self.row - 1, 0)], self.row)
+
+    @cached_property
+    def year(self) -> Integers:
+        """Year in which it occurred."""
+        return self.panel.years()[self.row].astype(np.int64)
+
+    @cached_property
+    def gap(self) -> Integers:
+        """Years since the row before, 0 on first rows."""
+        before = np.where(self.position > 0, self.row - 1, self.row)
+        gap: Integers = self.year - self.panel.years()[before]
+        return gap
+
+    def has(self, column: str) -> bool:
+        """Whether the panel has a column."""
+        return column in self.panel.table.column_names
+
+    def words(self, column: str) -> pa.Array[Any]:
+        """A covariate as text, null where it is not known.
+
+        Gender, race and birth year are the worker's first value that is not null, education is that of the row to be
+        predicted, any other column that of the worker's first row: what a resume shows at that place.
+
+        Raises:
+            PanelError: The panel has no such column.
+        """
+        values = self.panel.column(column)
+        if pa.types.is_dictionary(values.type):
+            values = values.cast(values.type.value_type)
+        values = values.cast(pa.large_string())
+        if column in TARGET:
+            return values.take(pa.array(self.row))
+        starts = self.panel.starts[:-1]
+        if column in FIXED:
+            starts = _first_known(values, starts)
+        return values.take(pa.array(starts[self.worker]))
+
+    def _state_at(self, row: Integers) -> Integers:
+        """States of earlier rows, -1 where they lie before the worker's first."""
+        inside = row >= self.panel.starts[self.worker]
+        return np.where(inside, self.states[np.maximum(row, 0)], -1)
+
+
+def _first_known(values: pa.Array[Any], starts: Integers) -> Integers:
+    """The first row of each worker that is not null, or the first one where all are."""
+    if not len(starts):
+        return starts
+    known = np.where(values.is_valid().to_numpy(zero_copy_only=False), np.arange(len(values)), len(values))
+    first = np.minimum.reduceat(known, starts)
+    ends = np.append(starts[1:], len(values))
+    return np.where(first < ends, first, starts)
