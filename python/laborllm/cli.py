@@ -254,7 +254,18 @@ def base(
 @app.command()
 def fit(
     name: Annotated[
-        Literal["uniform", "marginal", "laplace", "markov", "two-stage"], typer.Argument(help="The model.")
+        Literal[
+            "uniform",
+            "marginal",
+            "laplace",
+            "markov",
+            "two-stage",
+            "markov-2",
+            "tenure",
+            "own-history",
+            "covariates",
+        ],
+        typer.Argument(help="The model."),
     ],
     panel: PanelPath,
     occupations: OccupationsPath,
@@ -349,7 +360,7 @@ def score(
     ] = None,
     keep_law: Annotated[bool, typer.Option("--keep-law", help="Store the probability of every title.")] = False,
     dtype: Annotated[
-        Literal["float32", "bfloat16"] | None,
+        Literal["float32", "bfloat16", "float64"] | None,
         typer.Option(help="Cast the weights before scoring; by default they keep the type they were trained in."),
     ] = None,
     max_rows: Annotated[
@@ -481,10 +492,10 @@ def generate(
 
     from laborllm.generate import decode, next_rows
     from laborllm.models import load_model
-    from laborllm.models.counts import CountModel
+    from laborllm.models.closed import ClosedForm
 
     estimator = load_model(model)
-    if isinstance(estimator, CountModel):
+    if isinstance(estimator, ClosedForm):
         raise ModelError(f"{model} is a {estimator.kind} model and writes no text; use laborllm score --keep-law")
     table = next_rows(_model_panel(estimator, history, dataset, column), year=year, education=education)
     for decoded in decode(estimator.scorer, table, beams=beams, samples=samples, law=law, seed=seed):

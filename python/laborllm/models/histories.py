@@ -46,17 +46,20 @@ class Histories:
     @cached_property
     def states(self) -> Integers:
         """State of every row of the panel, targets or not."""
-        return self.panel.states().astype(np.int64)
+        states: Integers = self.panel.states().astype(np.int64)
+        return states
 
     @cached_property
     def worker(self) -> Integers:
         """Worker, in [0, W)."""
-        return np.searchsorted(self.panel.starts, self.row, side="right") - 1
+        worker: Integers = np.searchsorted(self.panel.starts, self.row, side="right") - 1
+        return worker
 
     @cached_property
     def position(self) -> Integers:
         """Earlier rows of the worker."""
-        return self.row - self.panel.starts[self.worker]
+        position: Integers = self.row - self.panel.starts[self.worker]
+        return position
 
     @cached_property
     def occupation(self) -> Integers:
