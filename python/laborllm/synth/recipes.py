@@ -107,6 +107,8 @@ def random_careers(
     width = size - 1 if neighbours is None else neighbours
     if not 1 <= width < size:
         raise WorldError(f"neighbours is {width}; each of {size} titles has 1 to {size - 1} others")
+    if not len(stay):
+        raise WorldError("stay is empty; give the mean probability of staying of each class")
     draw = _draw(seed, "the law of a world")
     popularity = (1.0 + np.argsort(draw((size,)))) ** -zipf
     attraction = popularity * _taste(draw((len(stay), size)), class_spread)
