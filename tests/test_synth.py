@@ -110,9 +110,17 @@ def test_the_smallest_and_the_largest_draw_land_on_possible_states(draw, monkeyp
         assert np.isin(world.simulate_states(2, 9), [1, 2]).all()
 
 
-def test_a_draw_just_below_a_decision_stays_within_its_row():
-    ladder = careers.Ladder(np.array([[0.5, 0.5], [0.25, 0.75]]))
-    assert ladder(np.array([0, 1]), np.array([1.0, 1.0])).tolist() == [1, 1]
+@given(seed=st.integers(0, 999), rows=st.integers(1, 4), width=st.integers(1, 70), power=st.sampled_from([0, 1, 9]))
+def test_a_ladder_finds_what_a_search_of_the_cumulative_law_finds(seed, rows, width, power):
+    random = np.random.default_rng(seed)
+    laws = random.random((rows, width)) ** power * (random.random((rows, width)) < 0.7) + 1e-300
+    laws /= laws.sum(axis=1, keepdims=True)
+    cumulative = careers.steps(laws)
+    row = random.integers(rows, size=400)
+    draws = np.concatenate([random.random(200), cumulative[row[200:], random.integers(width, size=200)]])
+    draws = np.minimum(draws, careers.LAST)  # and on the very steps
+    expected = [np.searchsorted(cumulative[r], draw, side="right") for r, draw in zip(row, draws, strict=True)]
+    assert careers.Ladder(laws)(row, draws).tolist() == expected
 
 
 @pytest.mark.parametrize("world", [FIRST_ORDER, FORBIDDING])

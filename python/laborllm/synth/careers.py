@@ -26,6 +26,8 @@ Shares = Mapping[str, Mapping[str, float]]
 
 BATCH_ROWS = 1 << 18
 """Rows of a batch, about: four megabytes of columns, and as much while they are drawn."""
+LAST = 1 - 2.0**-32
+"""The largest draw."""
 _CLASS = "the class of a worker"
 
 
@@ -70,17 +72,34 @@ class Population:
 
 
 class Ladder:
-    """Cumulative laws end to end, row r of them in (r, r + 1], to be searched by row + draw."""
+    """Cumulative laws, one a row, with a table of where each part of [0, 1) begins in it: few draws need a search."""
 
     def __init__(self, laws: Floats) -> None:
         self.width = laws.shape[-1]
+        self.parts = 1 << self.width.bit_length()
         rows = steps(laws).reshape(-1, self.width)
-        self.cumulative = (rows + np.arange(len(rows))[:, None]).ravel()
+        self.cumulative = rows.ravel()
+        self.begins = np.empty((len(rows), self.parts + 1), np.min_scalar_type(self.width))
+        size = max(1, BATCH_ROWS // self.width)
+        for start in range(0, len(rows), size):
+            some = rows[start : start + size]
+            cells = np.ceil(some * self.parts).astype(np.int64) + np.arange(len(some))[:, None] * (self.parts + 1)
+            counts = np.bincount(cells.ravel(), minlength=len(some) * (self.parts + 1))
+            self.begins[start : start + size] = counts.reshape(len(some), -1).cumsum(axis=1)
+        self.begins = self.begins.ravel()
 
     def __call__(self, row: Integers, draw: Floats) -> Integers:
-        """Place within its law that each draw in [0, 1) falls on; what has no probability is never found."""
-        wanted = np.minimum(row + draw, np.nextafter(row + 1.0, 0.0))
-        place: Integers = np.searchsorted(self.cumulative, wanted, side="right") - row * self.width
+        """Place in its row that each draw in [0, 1) falls on, as np.searchsorted(row, draw, side="right") finds it."""
+        part = row * (self.parts + 1) + (draw * self.parts).astype(np.int64)
+        place: Integers = self.begins[part].astype(np.int64)
+        last = self.begins[part + 1].astype(np.int64)
+        unsure = np.flatnonzero(place < last)
+        low, high, wanted, start = place[unsure], last[unsure], draw[unsure], row[unsure] * self.width
+        for _ in range(int((high - low).max(initial=0)).bit_length()):
+            middle = (low + high) >> 1
+            above = self.cumulative[start + middle] <= wanted
+            low, high = np.where(above, middle + 1, low), np.where(above, high, middle)
+        place[unsure] = low
         return place
 
 
@@ -128,7 +147,7 @@ class Dice:
             who, draw = who[~back], _stretched(draw[~back], chance[~back])
         if self.restarts:
             anew = draw < self.restarts
-            new[who[anew]] = self.first(classes[who[anew]], draw[anew] / self.restarts)
+            new[who[anew]] = self.first(classes[who[anew]], np.minimum(draw[anew] / self.restarts, LAST))
             who, draw = who[~anew], _stretched(draw[~anew], self.restarts)
         origin = now[who]
         slot = self.kernel(origin if self.shared else classes[who] * self.size + origin, draw)

@@ -20,7 +20,7 @@ PART = 4
 """Letters of a part of a word: "engineer" and "engineering" share most of theirs."""
 WORD_WEIGHT = 2
 """What a whole word counts, in parts."""
-_BLOCK = 512
+_BLOCK = 128
 _SCALE = 1 << 20
 
 
