@@ -118,12 +118,13 @@ def test_the_optimum_of_a_first_order_world_is_the_expected_one_up_to_sampling_e
     assert abs(per_worker.mean() - np.log(world.expected_optimum(num_years=16))) < 4 * error
 
 
-def test_blocks_of_any_size_give_the_same_numbers_in_the_order_of_the_rows_to_be_predicted(monkeypatch):
+@pytest.mark.parametrize("cells", [1, 37, 200])
+def test_blocks_of_any_size_give_the_same_numbers_in_the_order_of_the_rows_to_be_predicted(cells, monkeypatch):
     panel = Panel.from_arrow(WORLD.simulate(200, 5), occupations=WORLD.occupations)
     targets = np.random.default_rng(0).random(panel.num_rows) < 0.5
     some = panel.with_targets(targets)
     log_p, laws = WORLD.optimum(panel).log_p, whole_law(WORLD.optimum(panel))
-    monkeypatch.setattr(bayes, "CELLS", 37)
+    monkeypatch.setattr(bayes, "CELLS", cells)
     optimum = WORLD.optimum(some)
     assert np.array_equal(optimum.log_p, log_p[targets])
     assert np.allclose(whole_law(optimum), laws[targets], atol=1e-15)

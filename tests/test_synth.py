@@ -55,6 +55,12 @@ def test_careers_with_a_sure_stay_a_sure_return_or_a_sure_restart_divide_by_noth
         assert states.tolist() == [slow_career(world, worker, 9, seed=9) for worker in range(23)]
 
 
+def test_a_stream_of_any_length_begins_at_once():
+    reader = WORLD.stream(10**12, 16, threads=2)
+    assert reader.read_next_batch().num_rows < 10**6
+    reader.close()
+
+
 def test_other_seeds_give_other_careers():
     assert not np.array_equal(FIRST_ORDER.simulate_states(50, 5, seed=0), FIRST_ORDER.simulate_states(50, 5, seed=1))
 
@@ -118,7 +124,7 @@ def test_a_ladder_finds_what_a_search_of_the_cumulative_law_finds(seed, rows, wi
     cumulative = careers.steps(laws)
     row = random.integers(rows, size=400)
     draws = np.concatenate([random.random(200), cumulative[row[200:], random.integers(width, size=200)]])
-    draws = np.minimum(draws, careers.LAST)  # and on the very steps
+    draws = np.minimum(draws, np.nextafter(1.0, 0.0))  # and on the very steps
     expected = [np.searchsorted(cumulative[r], draw, side="right") for r, draw in zip(row, draws, strict=True)]
     assert careers.Ladder(laws)(row, draws).tolist() == expected
 
@@ -221,6 +227,10 @@ def test_the_first_order_world_of_the_record_is_the_one_it_was():
         (lambda: dataclasses.replace(WORLD, kernel=WORLD.kernel[:, :2]), "kernel has shape"),
         (lambda: dataclasses.replace(WORLD, initial=WORLD.initial[:, ::2]), "initial has shape"),
         (lambda: dataclasses.replace(WORLD, neighbours=WORLD.neighbours[:, ::-1]), "neighbours of 'Job 0'"),
+        (
+            lambda: dataclasses.replace(WORLD, neighbours=WORLD.neighbours[:, :0], kernel=WORLD.kernel[..., :0]),
+            "after 'Job 0' in class 0 is negative somewhere or sums to 0",
+        ),
         (lambda: dataclasses.replace(WORLD, neighbours=WORLD.neighbours + 1), "ascending states in"),
         (lambda: dataclasses.replace(WORLD, kernel=WORLD.kernel * [[[1]], [[2]]]), "after 'Job 0' in class 1"),
         (lambda: dataclasses.replace(WORLD, initial=WORLD.initial * [[1], [2]]), "first occupations in class 1"),

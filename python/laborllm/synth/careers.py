@@ -26,8 +26,6 @@ Shares = Mapping[str, Mapping[str, float]]
 
 BATCH_ROWS = 1 << 18
 """Rows of a batch, about: four megabytes of columns, and as much while they are drawn."""
-LAST = 1 - 2.0**-32
-"""The largest draw."""
 _CLASS = "the class of a worker"
 
 
@@ -147,7 +145,7 @@ class Dice:
             who, draw = who[~back], _stretched(draw[~back], chance[~back])
         if self.restarts:
             anew = draw < self.restarts
-            new[who[anew]] = self.first(classes[who[anew]], np.minimum(draw[anew] / self.restarts, LAST))
+            new[who[anew]] = self.first(classes[who[anew]], draw[anew] / self.restarts)
             who, draw = who[~anew], _stretched(draw[~anew], self.restarts)
         origin = now[who]
         slot = self.kernel(origin if self.shared else classes[who] * self.size + origin, draw)
@@ -233,7 +231,7 @@ def _classes(world: World, people: Population, values: Mapping[str, NDArray[np.i
 
 
 def _stretched(draw: Floats, used: Floats | float) -> Floats:
-    """What a draw in [used, 1) is once that range is stretched to [0, 1)."""
+    """What a draw in [used, 1) is once that range is stretched to [0, 1); 32 bits keep it from rounding to one."""
     stretched: Floats = (draw - used) / (1 - used)
     return stretched
 

@@ -34,7 +34,7 @@ def check_shapes(world: World) -> None:
             )
     if world.duration.ndim != 1 or not len(world.duration):
         raise WorldError(f"duration has shape {world.duration.shape}; give what each year of a tenure adds to stay")
-    outside = (world.neighbours.min(axis=1) < 0) | (world.neighbours.max(axis=1) >= size)
+    outside = (world.neighbours < 0).any(axis=1) | (world.neighbours >= size).any(axis=1)
     falling = (np.diff(world.neighbours, axis=1) <= 0).any(axis=1)
     if (bad := np.flatnonzero(outside | falling)).size:
         raise WorldError(
@@ -48,7 +48,7 @@ def check_laws(world: World) -> None:
     for z, row in enumerate(world.initial):
         check_law(row, f"of first occupations{'' if single else f' in class {z}'}")
     sums = world.kernel.sum(axis=2)
-    for z, j in np.argwhere(~((np.abs(sums - 1) <= TOLERANCE) & (world.kernel.min(axis=2) >= 0))):
+    for z, j in np.argwhere(~((np.abs(sums - 1) <= TOLERANCE) & (world.kernel >= 0).all(axis=2))):
         shared = "" if len(world.kernel) == 1 else f" in class {z}"
         check_law(world.kernel[z, j], f"after {world.titles[j]!r}{shared}")
 

@@ -120,6 +120,8 @@ class World:
     def read(cls, path: str | Path) -> Self:
         """Read a world from a TOML file that gives its laws, or the numbers and the seed that they are drawn by.
 
+        The keys are described in `laborllm.synth.world_file`; `laborllm/data/worlds` holds examples.
+
         Raises:
             WorldError: An unknown key, a value of the wrong kind, laws that are none; the message begins with the file.
         """
