@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from laborllm.panel import Panel
+from laborllm.spells import Spells
 
 Integers = NDArray[np.int64]
 
@@ -69,33 +70,26 @@ class Histories:
     @cached_property
     def previous(self) -> Integers:
         """State of the row before."""
-        return self._state_at(self.row - 1)
+        return self._spells.previous
 
     @cached_property
     def second(self) -> Integers:
         """State two rows before, equal to `previous` or not."""
-        return self._state_at(self.row - 2)
+        return np.where(self.position > 1, self.states[np.maximum(self.row - 2, 0)], -1)
 
     @cached_property
     def before(self) -> Integers:
         """The last state that differs from `previous`."""
-        return self._state_at(self.spell_start - 1)
+        return self._spells.before
 
     @cached_property
     def tenure(self) -> Integers:
         """Successive rows in `previous` so far, 0 on first rows."""
-        return self.row - self.spell_start
+        return self._spells.tenure
 
     @cached_property
-    def spell_start(self) -> Integers:
-        """Row in which the spell in `previous` began; the row itself on first rows."""
-        states, starts = self.states, self.panel.starts[:-1]
-        rows = np.arange(len(states))
-        begins = np.ones(len(states), bool)
-        begins[1:] = states[1:] != states[:-1]
-        begins[starts[starts < len(states)]] = True
-        spell = np.maximum.accumulate(np.where(begins, rows, 0))
-        return np.where(self.position > 0, spell[np.maximum(self.row - 1, 0)], self.row)
+    def _spells(self) -> Spells:
+        return Spells.of(self.states, self.panel.starts).take(self.row)
 
     @cached_property
     def year(self) -> Integers:
@@ -132,11 +126,6 @@ class Histories:
         if column in FIXED:
             starts = _first_known(values, starts)
         return values.take(pa.array(starts[self.worker]))
-
-    def _state_at(self, row: Integers) -> Integers:
-        """States of earlier rows, -1 where they lie before the worker's first."""
-        inside = row >= self.panel.starts[self.worker]
-        return np.where(inside, self.states[np.maximum(row, 0)], -1)
 
 
 def _first_known(values: pa.Array[Any], starts: Integers) -> Integers:

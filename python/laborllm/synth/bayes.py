@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import TYPE_CHECKING, NamedTuple, Self
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from laborllm.errors import PanelError
 from laborllm.panel import Panel, Transitions
+from laborllm.spells import Spells
 
 if TYPE_CHECKING:
     from laborllm.synth.world import World
@@ -22,36 +23,6 @@ Integers = NDArray[np.int64]
 
 CELLS = 1 << 21
 """Numbers of a block of rows x classes or rows x titles (float64: 16 MiB)."""
-
-
-class Histories(NamedTuple):
-    """What the law of the next state depends on beside the class, one entry per row, all (N,)."""
-
-    previous: Integers
-    """State in the row before; -1 on first rows."""
-    tenure: Integers
-    """Consecutive rows that it had been held then; 0 on first rows."""
-    before: Integers
-    """The last other state; -1 where there is none."""
-
-    @classmethod
-    def of(cls, states: NDArray[np.int32], starts: Integers) -> Self:
-        """Histories of the rows of workers who begin in the rows `starts[:-1]`."""
-        row = np.arange(len(states))
-        last = np.maximum(row - 1, 0)
-        first = np.zeros(len(states), bool)
-        first[starts[:-1]] = True
-        began = np.maximum.accumulate(np.where(first | (states != states[last]), row, 0))[last]  # of the spell before
-        previous = np.where(first, -1, states[last])
-        return cls(
-            previous=previous,
-            tenure=np.where(first, 0, row - began),
-            before=np.where(first | first[began], -1, states[np.maximum(began - 1, 0)]),
-        )
-
-    def take(self, rows: Integers) -> Histories:
-        """The histories of some rows."""
-        return Histories(self.previous[rows], self.tenure[rows], self.before[rows])
 
 
 class Optimum:
@@ -116,7 +87,7 @@ class Optimum:
                 yield slice(done, done + len(some)), laws(self.world, histories.take(some), weights[some])
                 done += len(some)
 
-    def _blocks(self) -> Iterator[tuple[slice, Histories, NDArray[np.int32], Floats]]:
+    def _blocks(self) -> Iterator[tuple[slice, Spells, NDArray[np.int32], Floats]]:
         """Rows of whole workers: which, their histories, their states, and the law of the class before each row."""
         starts, states = self.panel.starts, self.panel.states()
         worker, limit = 0, max(1, CELLS // self.world.num_classes)
@@ -125,7 +96,7 @@ class Optimum:
             stop = max(stop, worker + 1)
             rows = slice(int(starts[worker]), int(starts[stop]))
             inside = starts[worker : stop + 1] - starts[worker]
-            histories = Histories.of(states[rows], inside)
+            histories = Spells.of(states[rows], inside)
             likelihood = chances(self.world, histories, states[rows])
             yield rows, histories, states[rows], posterior(self._prior[worker:stop], likelihood, inside)
             worker = stop
@@ -154,7 +125,7 @@ def posterior(prior: Floats, likelihood: Floats, starts: Integers) -> Floats:
     return before
 
 
-def chances(world: World, histories: Histories, states: NDArray[np.int32]) -> Floats:
+def chances(world: World, histories: Spells, states: NDArray[np.int32]) -> Floats:
     """Probability of what happened in each class, shape (N, Z)."""
     previous, _, before = histories
     state, width = states.astype(np.int64), world.neighbours.shape[1]
@@ -169,7 +140,7 @@ def chances(world: World, histories: Histories, states: NDArray[np.int32]) -> Fl
     return np.where(previous < 0, fresh, later).T
 
 
-def laws(world: World, histories: Histories, weights: Floats) -> Floats:
+def laws(world: World, histories: Spells, weights: Floats) -> Floats:
     """Law of the next state under a law of the class, shape (N, J).
 
     Args:
@@ -203,14 +174,14 @@ def laws(world: World, histories: Histories, weights: Floats) -> Floats:
     return found
 
 
-def _stays(world: World, histories: Histories) -> Floats:
+def _stays(world: World, histories: Spells) -> Floats:
     """Probability of staying in each class, shape (Z, N); of no meaning on first rows."""
     year = np.clip(histories.tenure, 1, len(world.duration)) - 1
     stays: Floats = world.stay[:, histories.previous] + world.duration[year]
     return stays
 
 
-def _returns(world: World, histories: Histories) -> Floats:
+def _returns(world: World, histories: Spells) -> Floats:
     """Probability of going back where there is something to go back to, shape (N,)."""
     return np.where(histories.before >= 0, world.returns, 0.0)
 
