@@ -48,12 +48,12 @@ class Coding:
     def of(cls, histories: Histories, covariates: Sequence[str]) -> Coding:
         """The coding of the training rows; `birth_year` is read as a number and needs none."""
         names = [name for name in covariates if name != "birth_year"]
-        values = {name: sorted(pc.unique(histories.words(name).drop_null()).to_pylist()) for name in names}
+        values = {name: sorted(set(histories.words(name).unique().to_pylist()) - {None}) for name in names}
         return cls(len(histories.panel.occupations), values)
 
     def unseen(self, histories: Histories) -> dict[str, int]:
         """Rows whose covariate holds a text that training never saw, by covariate, where there are any."""
-        counts = {name: int((self._words(histories, name) > len(known)).sum()) for name, known in self.values.items()}
+        counts = {name: int((histories.codes(name, known) > len(known)).sum()) for name, known in self.values.items()}
         return {name: count for name, count in counts.items() if count}
 
     def contexts(self, histories: Histories, by: Sequence[str]) -> Integers:
@@ -97,16 +97,7 @@ class Coding:
             return _band(histories.year, EPOCH, PERIOD)
         if name == "age":
             return _age(histories)
-        return self._words(histories, name)
-
-    def _words(self, histories: Histories, name: str) -> Integers:
-        """Codes of a text: its place among the known ones, then one for null and one for all that were never seen."""
-        known, words = self.values[name], histories.words(name)
-        places = pc.index_in(words, pa.array(known, pa.large_string())).fill_null(len(known) + 1)
-        codes: Integers = np.where(
-            words.is_valid().to_numpy(zero_copy_only=False), places.to_numpy(zero_copy_only=False), len(known)
-        )
-        return codes.astype(np.int64)
+        return histories.codes(name, self.values[name])
 
 
 def _band(numbers: Any, start: int, width: int) -> Integers:
@@ -117,8 +108,10 @@ def _band(numbers: Any, start: int, width: int) -> Integers:
 def _age(histories: Histories) -> Integers:
     words = histories.words("birth_year")
     try:
-        born = pc.cast(words, pa.float64()).to_numpy(zero_copy_only=False)
+        years = pc.cast(words.dictionary, pa.float64()).to_numpy(zero_copy_only=False)
     except pa.ArrowInvalid as error:
         raise PanelError(f"the column 'birth_year' does not hold years ({error}); cast it to integers") from error
+    null = len(years)
+    born = np.append(years, np.nan)[words.indices.fill_null(null).to_numpy(zero_copy_only=False)]
     known = np.isfinite(born)
     return np.where(known, _band(histories.year - np.where(known, born, 0), YOUNGEST, BAND), BANDS)

@@ -25,6 +25,7 @@ from laborllm.models.contexts import Coding
 from laborllm.models.counts_files import ladders_from_table, ladders_to_table, plans_from_json, plans_to_json
 from laborllm.models.histories import Histories
 from laborllm.models.ladder import Climb, Exclusion, Ladder, OwnPast, Plan, Rung, bound
+from laborllm.models.tallies import Tally
 from laborllm.occupations import Occupations
 from laborllm.panel import Panel
 
@@ -135,23 +136,24 @@ class CountModel(ClosedForm):
             chosen = None if weights is None else weights[rows]
             self._ladders[name] = Ladder.count(
                 plan,
-                self._base(name, histories, weights),
+                self._base(name, histories, rows, outcomes, weights),
                 outcomes,
                 contexts=partial(_contexts, coding, histories, rows),
                 weights=chosen,
             )
 
-    def _base(self, name: str, histories: Histories, weights: Floats | None) -> Floats:
+    def _base(
+        self, name: str, histories: Histories, rows: Integers, outcomes: Integers, weights: Floats | None
+    ) -> Floats:
         """The law under the lowest rung: all occupations for `first` and `next`, stays, and destinations of moves."""
         num_titles = len(histories.panel.occupations)
-        rows, outcomes = _events(name, histories)
         if name == "stay":
             counts = np.bincount(outcomes, None if weights is None else weights[rows], 2)
             return np.array([0.0, 1.0]) if num_titles == 1 else _shares(counts)
         if name == "move":
             positive = slice(None) if weights is None else weights[rows] > 0
-            pairs = np.unique(histories.previous[rows][positive] * num_titles + outcomes[positive])
-            return _shares(np.bincount(pairs % num_titles, minlength=num_titles))
+            pairs = Tally.of(histories.previous[rows][positive], outcomes[positive], num_outcomes=num_titles)
+            return _shares(np.bincount(pairs.outcomes, minlength=num_titles))
         return _shares(np.bincount(histories.occupation, weights, num_titles))
 
     def _start(self) -> dict[str, float]:
@@ -330,7 +332,14 @@ class Uniform(CountModel):
     kind: ClassVar[str] = "uniform"
     plans: ClassVar[Mapping[str, Plan]] = {"first": (), "next": ()}
 
-    def _base(self, name: str, histories: Histories, weights: Floats | None) -> Floats:  # noqa: ARG002
+    def _base(
+        self,
+        name: str,  # noqa: ARG002
+        histories: Histories,
+        rows: Integers,  # noqa: ARG002
+        outcomes: Integers,  # noqa: ARG002
+        weights: Floats | None,  # noqa: ARG002
+    ) -> Floats:
         num_titles = len(histories.panel.occupations)
         return np.full(num_titles, 1 / num_titles)
 

@@ -6,12 +6,14 @@ earlier rows, or does not change.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from laborllm.panel import Panel
@@ -107,8 +109,8 @@ class Histories:
         """Whether the panel has a column."""
         return column in self.panel.table.column_names
 
-    def words(self, column: str) -> pa.Array[Any]:
-        """A covariate as text, null where it is not known.
+    def words(self, column: str) -> pa.DictionaryArray[Any]:
+        """A covariate as text, null where it is not known, shape (N,).
 
         Gender, race and birth year are the worker's first value that is not null, education is that of the row to be
         predicted, any other column that of the worker's first row: what a resume shows at that place.
@@ -117,15 +119,23 @@ class Histories:
             PanelError: The panel has no such column.
         """
         values = self.panel.column(column)
-        if pa.types.is_dictionary(values.type):
-            values = values.cast(values.type.value_type)
-        values = values.cast(pa.large_string())
-        if column in TARGET:
-            return values.take(pa.array(self.row))
+        if not pa.types.is_dictionary(values.type):
+            values = values.dictionary_encode()
         starts = self.panel.starts[:-1]
         if column in FIXED:
             starts = _first_known(values, starts)
-        return values.take(pa.array(starts[self.worker]))
+        rows = self.row if column in TARGET else starts[self.worker]
+        indices = values.indices.take(pa.array(rows))
+        return pa.DictionaryArray.from_arrays(indices, values.dictionary.cast(pa.large_string()))
+
+    def codes(self, column: str, known: Sequence[str]) -> Integers:
+        """The place of a covariate's text among K known ones, K where it is null, K + 1 where it is none of them."""
+        words = self.words(column)
+        places = pc.index_in(words.dictionary, pa.array(known, pa.large_string())).fill_null(len(known) + 1)
+        table = np.append(places.to_numpy(zero_copy_only=False).astype(np.int64), len(known))
+        null = len(table) - 1
+        codes: Integers = table[words.indices.fill_null(null).to_numpy(zero_copy_only=False)]
+        return codes
 
 
 def _first_known(values: pa.Array[Any], starts: Integers) -> Integers:
