@@ -212,15 +212,19 @@ def fitted(likelihood: ChoiceLikelihood, names: Sequence[str], kept: Booleans) -
     if not kept.any():
         raise ModelError("no alternative that somebody chose has a variable of its own; nothing is left to estimate")
     inside = [name for name, keep in zip(names, kept, strict=True) if keep]
-    optimum = maximise(likelihood, np.zeros(likelihood.num_params), watch=guard(likelihood, inside))
-    warn_unless_converged(optimum)
-    return optimum
+    return maximise(likelihood, np.zeros(likelihood.num_params), watch=guard(likelihood, inside))
 
 
 def estimates(
     likelihood: ChoiceLikelihood, optimum: Optimum, names: Sequence[str], kept: Booleans, *, cov_type: CovType
 ) -> dict[str, Any]:
     """The part of the results that is the same for every model; NaN where a coefficient has no optimum."""
+    if not optimum.converged:
+        warnings.warn(
+            f"Newton's method stopped after {optimum.iterations} steps with a gradient of "
+            f"{np.abs(optimum.gradient).max():.1e}: the estimate is no optimum, its standard errors mean little",
+            stacklevel=3,
+        )
     inside = [name for name, keep in zip(names, kept, strict=True) if keep]
     clusters = likelihood.sample.clusters
     found, why = covariance(likelihood, optimum, inside, cov_type=cov_type, clusters=clusters)
@@ -244,16 +248,6 @@ def estimates(
         "max_gradient": float(np.abs(optimum.gradient).max()),
         "why": why,
     }
-
-
-def warn_unless_converged(optimum: Optimum) -> None:
-    """Warn of an estimate that is no optimum."""
-    if not optimum.converged:
-        warnings.warn(
-            f"Newton's method stopped after {optimum.iterations} steps with a gradient of "
-            f"{np.abs(optimum.gradient).max():.1e}: the estimate is no optimum, its standard errors mean little",
-            stacklevel=4,
-        )
 
 
 def refuse_one_state(codes: np.ndarray, states: Sequence[str]) -> None:

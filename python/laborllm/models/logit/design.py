@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from laborllm.errors import ModelError
-from laborllm.models.logit.sample import Booleans
+from laborllm.models.logit.sample import Booleans, availability
 from laborllm.models.pairs import Floats, Integers
 
 
@@ -75,36 +75,29 @@ def choice_design(
     if base is not None and base not in states:
         raise ModelError(f"base={base!r} is none of the alternatives {', '.join(states)}")
     others = [place for place, name in enumerate(states) if name != (states[0] if base is None else base)]
-    parts = {
-        kind: dict(group or {})
-        for kind, group in (("generic", generic), ("individual", individual), ("specific", specific))
-    }
-    size = _num_rows(parts, available)
-    mask = np.ones((size, len(states)), np.bool_) if available is None else np.asarray(available, np.bool_)
-    names: list[str] = []
-    columns: list[Floats] = []
-
-    def add(name: str, values: Floats, places: Sequence[int]) -> None:
-        """A column for each of these alternatives, zero for the others."""
-        for place in places:
-            column = np.zeros((size, len(states)))
-            column[:, place] = values[:, place]
-            names.append(f"{states[place]}:{name}")
-            columns.append(column)
-
+    parts = [dict(part or {}) for part in (generic, individual, specific)]
+    size = _num_rows([*parts[0].values(), *parts[1].values(), *parts[2].values()], available)
+    shape, everywhere = (size, len(states)), range(len(states))
+    mask = availability(available, shape=shape)
+    columns: list[tuple[str, Floats, Sequence[int]]] = []  # name, values (N, J), where they belong
     if constants:
-        add("(constant)", np.ones((size, len(states))), others)
-    for name, values in parts["generic"].items():
-        names.append(name)
-        columns.append(_shaped(name, values, (size, len(states))))
-    for name, values in parts["individual"].items():
-        add(name, np.tile(_shaped(name, values, (size,))[:, None], len(states)), others)
-    for name, values in parts["specific"].items():
-        add(name, _shaped(name, values, (size, len(states))), range(len(states)))
-    x = np.where(
-        _shaped("available", mask, (size, len(states))).astype(np.bool_)[:, :, None], np.stack(columns, 2), 0.0
-    )
-    return ChoiceDesign(x, tuple(names), states, mask)
+        one = np.broadcast_to(1.0, shape)
+        columns += [(f"{states[place]}:(constant)", one, [place]) for place in others]
+    for name, given in parts[0].items():
+        columns.append((name, _shaped(name, given, shape), everywhere))
+    for name, given in parts[1].items():
+        values = np.broadcast_to(_shaped(name, given, (size,))[:, None], shape)
+        columns += [(f"{states[place]}:{name}", values, [place]) for place in others]
+    for name, given in parts[2].items():
+        values = _shaped(name, given, shape)
+        columns += [(f"{states[place]}:{name}", values, [place]) for place in everywhere]
+    if not columns:
+        raise ModelError("a design without constants needs a variable; give generic, individual or specific ones")
+    x = np.zeros((*shape, len(columns)))
+    for number, (_, values, places) in enumerate(columns):
+        x[:, places, number] = values[:, places]
+    x[~mask] = 0.0
+    return ChoiceDesign(x, tuple(name for name, _, _ in columns), states, mask)
 
 
 def long_design(
@@ -203,9 +196,8 @@ def _of_cases(values: NDArray[Any], name: str, row: Integers, first_row: Integer
     return of_case
 
 
-def _num_rows(parts: Mapping[str, Mapping[str, ArrayLike]], available: ArrayLike | None) -> int:
-    arrays = [np.asarray(values) for group in parts.values() for values in group.values()]
-    arrays += [] if available is None else [np.asarray(available)]
+def _num_rows(variables: Sequence[ArrayLike], available: ArrayLike | None) -> int:
+    arrays = [np.asarray(values) for values in ([*variables] if available is None else [*variables, available])]
     if not arrays or not arrays[0].ndim:
         raise ModelError("a design needs a variable or `available`, an array with one entry or row per choice")
     return len(arrays[0])

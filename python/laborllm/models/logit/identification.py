@@ -64,12 +64,13 @@ def refuse_separation(likelihood: ChoiceLikelihood, step: Floats, names: Sequenc
     Newton's steps turn into such a direction, so that looking at the steps finds it, and finding it is the proof.
 
     Raises:
-        ModelError: `step` is such a direction; the message names the variables in it.
+        ModelError: `step` is such a direction; the message names the variables in it, constants apart.
     """
     least, most = likelihood.margins(step)
     if most <= 0 or least < -BACKWARD * most:
         return
-    size = np.abs(step) * unit
+    varying = likelihood.varying()
+    size = np.abs(step) * unit * (varying if step[varying].any() else 1.0)
     parts = np.flatnonzero(size > 1e-2 * size.max())
     raise ModelError(
         f"the choices are separated by {_listed(names, parts[np.argsort(-size[parts], kind='stable')])}: moving "

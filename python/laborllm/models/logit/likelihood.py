@@ -40,6 +40,10 @@ class ChoiceLikelihood(ABC):
     def scores(self, params: Floats, rows: Integers) -> Floats:
         """Weighted gradients of single rows, shape (R, P)."""
 
+    @abstractmethod
+    def varying(self) -> Booleans:
+        """Coefficients whose variable is not the same in all rows, shape (P,)."""
+
     @property
     def num_rows(self) -> int:
         """N."""
@@ -104,6 +108,10 @@ class Multinomial(ChoiceLikelihood):
         utilities[:, self.free] = self.x[rows] @ params.reshape(len(self.free), -1).T
         return utilities
 
+    def varying(self) -> Booleans:
+        """See `ChoiceLikelihood`."""
+        return np.tile(np.ptp(self.x, axis=0) > 0, len(self.free))
+
     def derivatives(self, params: Floats) -> tuple[float, Floats, Floats]:
         """Value, gradient and Hessian; the latter is a product of (R, P) arrays less F blocks of (K, K)."""
         num_free, num_variables = len(self.free), self.x.shape[1]
@@ -141,6 +149,11 @@ class Conditional(ChoiceLikelihood):
         """See `ChoiceLikelihood`."""
         utilities: Floats = self.x[rows] @ params
         return utilities
+
+    def varying(self) -> Booleans:
+        """See `ChoiceLikelihood`."""
+        varying: Booleans = (np.ptp(self.x, axis=0) > 0).any(axis=0)
+        return varying
 
     def derivatives(self, params: Floats) -> tuple[float, Floats, Floats]:
         """Value, gradient and Hessian; the latter is a product of deviations from the mean of each row."""

@@ -17,7 +17,6 @@ from laborllm.models.logit.choice import (
     fitted,
     of_rows,
     readable,
-    warn_unless_converged,
     without,
 )
 from laborllm.models.logit.likelihood import Conditional
@@ -102,7 +101,6 @@ def nested_logit(
     start = fitted(Conditional(values, data), variables, ~lost)
     likelihood = Nested(values, data, by_row, transform=transform, fixed=1.0 - transform.sum(axis=1))
     optimum = maximise(likelihood, np.concatenate([start.params, np.ones(len(labels))]))
-    warn_unless_converged(optimum)
     lambdas = likelihood.lambdas(optimum.params)
     _warn_outside(lambdas, nest_names)
     return NestedResults(

@@ -59,6 +59,11 @@ class Nested(ChoiceLikelihood):
         utilities: Floats = self.x[rows] @ params[: self._num_variables]
         return utilities
 
+    def varying(self) -> Booleans:
+        """See `ChoiceLikelihood`; so are the inclusive-value parameters."""
+        varying = (np.ptp(self.x, axis=0) > 0).any(axis=0)
+        return np.concatenate([varying, np.ones(self.transform.shape[1], np.bool_)])
+
     def reach(self, step: Floats) -> float:
         """The most by which a step changes a utility beside the chosen one, or an inclusive-value parameter."""
         shift = np.abs(self.transform @ step[self._num_variables :]).max(initial=0.0)

@@ -13,7 +13,7 @@ from laborllm.models.pairs import Floats, Integers
 
 MAX_ITERATIONS = 200
 MAX_GRADIENT = 1e-6
-STILL = 1e-3  # a step that moves no utility, nor inclusive value, by more than this is the last
+STILL = 1e-7  # a step that would move no utility by more than this need not be taken
 ROUNDING = 1e-15  # share of the log-likelihood below which float64 cannot tell a gain
 
 
@@ -50,9 +50,9 @@ class Optimum:
         gradient: Shape (P,).
         hessian: Shape (P, P).
         iterations: Newton steps taken.
-        converged: No component of the gradient exceeds 1e-6 (or, with variables in the millions, rounding keeps Newton's
-            steps from bringing it there), and the next step would move no utility by as much as 1e-3, which is never so
-            where the optimum is at infinity.
+        converged: No component of the gradient exceeds 1e-6 (or, with variables in the millions, rounding keeps
+            Newton's steps from bringing it there), and the next step would move no utility by more than 1e-7, which is
+            never so where the optimum is at infinity.
     """
 
     params: Floats
