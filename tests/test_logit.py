@@ -302,6 +302,14 @@ def test_units_of_a_variable_scale_its_coefficient_and_nothing_else():
     assert one.llf == pytest.approx(other.llf, rel=1e-12)
 
 
+def test_variables_in_the_billions_end_where_rounding_ends_them():
+    y, x = careers()
+    one, other = multinomial_logit(y, x), multinomial_logit(y, x * [1, 1e12, 1])
+    assert other.converged
+    assert other.max_gradient > 1e-6
+    np.testing.assert_allclose(other.zvalues, one.zvalues, rtol=1e-8)
+
+
 @pytest.mark.parametrize("kind", ["classical", "robust", "cluster"])
 def test_weights_of_one_change_nothing(kind):
     y, x = careers()
@@ -498,9 +506,24 @@ def test_the_supremum_of_a_state_nobody_chose_is_the_model_without_it():
     mask = np.ones((100, 4), bool)
     sample = Sample(np.arange(100), y, mask, np.ones(100), None)
     far = maximise(Multinomial(x, sample, free=np.arange(1, 4)), np.zeros(9))
-    assert far.value < multinomial_logit(y, x).llf
-    assert far.value == pytest.approx(multinomial_logit(y, x).llf, abs=1e-8)
+    assert far.value == pytest.approx(multinomial_logit(y, x).llf, rel=1e-12)
     assert not far.converged
+    assert far.iterations < 60
+
+
+def test_an_unchosen_state_without_a_constant_has_a_finite_optimum_if_its_variable_changes_sign():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(200, 1))
+    y = (x[:, 0] + rng.gumbel(size=200) > rng.gumbel(size=200)).astype(int)
+    results = multinomial_logit(y, x, alternatives=["a", "b", "ghost"])
+    wide, _ = interacted(x, 3)
+    params, value, bse = climb(slow_conditional(y, wide), np.zeros(2))
+    assert results.absent == ()
+    assert results.llf == pytest.approx(value, rel=1e-12)
+    agrees(results, params, bse)
+    counts = np.bincount(y)
+    assert results.llnull == pytest.approx((counts * np.log(counts / 200)).sum(), rel=1e-12)
+    assert multinomial_logit(y, np.abs(x), alternatives=["a", "b", "ghost"]).absent == ("ghost",)
 
 
 def test_an_unchosen_alternative_that_has_nothing_of_its_own_is_like_any_other():

@@ -149,9 +149,10 @@ def test_separation_is_told_from_a_strong_effect(share):
         multinomial_logit(skill > 0, x)
 
 
-def test_separated_states_are_named_with_their_variable():
+@pytest.mark.parametrize("unit", [1e-6, 1, 1e6])
+def test_separated_states_are_named_with_their_variable_in_any_units(unit):
     y, x = careers(600, 4, seed=3)
-    badge = (y == 2) & (np.arange(600) % 3 == 0)
+    badge = unit * ((y == 2) & (np.arange(600) % 3 == 0))
     with pytest.raises(ModelError, match="separated by '2:badge'") as caught:
         multinomial_logit(y, np.column_stack([x, badge]), names=["const", "skill", "union", "badge"])
     assert "skill" not in str(caught.value)

@@ -162,6 +162,13 @@ def test_with_parameters_of_one_the_law_is_that_of_the_conditional_logit(seed, m
         np.testing.assert_allclose(mine, theirs, rtol=1e-9, atol=1e-9)
 
 
+def test_a_parameter_that_is_not_positive_is_outside_the_domain():
+    data, groups, at = worlds(1, masked=False, by_row=False)
+    fast = likelihood_of(data, groups, transform=np.eye(3), fixed=np.zeros(3))
+    for outside in (0.0, -0.5):
+        assert fast.value(np.append(at[:5], outside)) == -np.inf
+
+
 def test_blocks_of_rows_change_nothing(monkeypatch):
     data, groups, at = worlds(1, masked=True, by_row=True)
     options = {"transform": np.eye(3), "fixed": np.zeros(3)}
@@ -290,9 +297,10 @@ def test_a_parameter_above_one_is_kept_with_a_warning():
     assert results.lambdas[0] > 1
 
 
-def test_a_hessian_that_is_flat_gives_no_standard_errors_and_says_why():
+@pytest.mark.parametrize("seed", range(6))
+def test_a_hessian_that_is_flat_gives_no_standard_errors_and_says_why(seed):
     """Within nests nothing differs, so that λ only adds to what the constant of the nest does."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     first = (np.arange(5) < 2).astype(float)
     price = rng.normal(size=(400, 2)) @ np.array([[1, 1, 0, 0, 0], [0, 0, 1, 1, 1.0]])
     x = np.stack([np.tile(first, (400, 1)), price], axis=2)

@@ -68,7 +68,7 @@ def _holds_constants(x: Floats, sample: Sample) -> bool:
     ends = [(x[rows, j].min(axis=0), x[rows, j].max(axis=0)) for j in present for rows in [sample.available[:, j]]]
     low, high = (np.array(side) for side in zip(*ends, strict=True))  # (J, K)
     constant = low[:, (low == high).all(axis=0)]
-    return bool(np.linalg.matrix_rank(constant - constant.mean(axis=0)) >= len(present) - 1) if constant.size else False
+    return bool(np.linalg.matrix_rank(constant) >= len(present) - 1) if constant.size else False
 
 
 def _one_sign(x: Floats) -> Booleans:

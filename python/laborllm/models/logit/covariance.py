@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import linalg
 
-from laborllm.models.logit.newton import Likelihood, Optimum, scaled
+from laborllm.models.logit.newton import Likelihood, Optimum, cholesky, scaled
 from laborllm.models.logit.sample import CovType
 from laborllm.models.pairs import Floats, Integers
 
@@ -49,12 +49,8 @@ def covariance(
 def _inverse(hessian: Floats, names: Sequence[str]) -> tuple[Floats | None, str | None]:
     """The inverse of the negative Hessian, or None and the direction in which it is flat or rises."""
     matrix, unit = scaled(hessian)
-    try:
-        factor, _ = linalg.cho_factor(matrix, lower=True)
-        reciprocal, _ = linalg.lapack.dpocon(factor, np.abs(matrix).sum(axis=0).max(), uplo="L")
-    except linalg.LinAlgError:
-        reciprocal = 0.0
-    if reciprocal > FLAT:
+    factor = cholesky(matrix, flat=FLAT)
+    if factor is not None:
         inverse = linalg.cho_solve((factor, True), np.eye(len(matrix))) / np.outer(unit, unit)
         return (inverse + inverse.T) / 2, None
     values, vectors = linalg.eigh(matrix, subset_by_index=[0, 0])

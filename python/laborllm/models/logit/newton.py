@@ -13,8 +13,10 @@ from laborllm.models.pairs import Floats, Integers
 
 MAX_ITERATIONS = 200
 MAX_GRADIENT = 1e-6
-STILL = 1e-7  # a step that would move no utility by more than this need not be taken
+STILL = 1e-9  # a step that would move no utility by more than this need not be taken
 ROUNDING = 1e-15  # share of the log-likelihood below which float64 cannot tell a gain
+FLAT = 1e-14  # curvature, in units of the largest, that is nothing but rounding
+NEAR = 1e-3  # where rounding ends the ascent, utilities must be known to this
 
 
 class Likelihood(Protocol):
@@ -50,9 +52,9 @@ class Optimum:
         gradient: Shape (P,).
         hessian: Shape (P, P).
         iterations: Newton steps taken.
-        converged: No component of the gradient exceeds 1e-6 (or, with variables in the millions, rounding keeps
-            Newton's steps from bringing it there), and the next step would move no utility by more than 1e-7, which is
-            never so where the optimum is at infinity.
+        converged: No component of the gradient exceeds 1e-6 and the next step would move no utility by more than 1e-9,
+            or rounding keeps Newton's steps from bringing them there (variables in the millions); never where the
+            optimum is at infinity.
     """
 
     params: Floats
@@ -67,7 +69,8 @@ def maximise(likelihood: Likelihood, start: Floats, *, watch: Watch | None = Non
     """Maximise a log-likelihood by Newton's method with step halving (Nocedal and Wright 2006, chapter 3).
 
     Where the negative Hessian is not positive definite, its eigenvalues are replaced by their absolute values, so that
-    every step goes up; on the concave likelihoods of multinomial and conditional logit this is never needed.
+    every step goes up, and directions in which it is flat are left alone; on the concave likelihoods of multinomial and
+    conditional logit this is never needed.
 
     Args:
         likelihood: What to maximise.
@@ -81,9 +84,11 @@ def maximise(likelihood: Likelihood, start: Floats, *, watch: Watch | None = Non
         if watch is not None:
             watch(iteration, hessian, step)
         gain, slope = float(gradient @ step), float(np.abs(gradient).max())
-        flat = slope < MAX_GRADIENT or (gain < ROUNDING * abs(value) and slope > before / 2)
-        if flat and likelihood.reach(step) < STILL:
+        reach = likelihood.reach(step)
+        if slope < MAX_GRADIENT and reach < STILL:
             return Optimum(params, value, gradient, hessian, iteration, converged=True)
+        if gain < ROUNDING * abs(value) and (slope > before / 2 or reach > NEAR):
+            return Optimum(params, value, gradient, hessian, iteration, converged=reach < NEAR)
         size = _size(likelihood, params, step, value=value, gain=gain)
         if size == 0.0:
             return Optimum(params, value, gradient, hessian, iteration, converged=False)
@@ -99,15 +104,26 @@ def scaled(hessian: Floats) -> tuple[Floats, Floats]:
     return -hessian / np.outer(unit, unit), unit
 
 
-def _ascent(hessian: Floats, gradient: Floats) -> Floats:
-    """The Newton step, or one that goes up where the log-likelihood is not concave."""
-    matrix, unit = scaled(hessian)
+def cholesky(matrix: Floats, *, flat: float) -> Floats | None:
+    """The lower Cholesky factor, or None where the reciprocal condition number is not above `flat`."""
     try:
-        step: Floats = linalg.cho_solve(linalg.cho_factor(matrix), gradient / unit) / unit
+        factor: Floats = linalg.cholesky(matrix, lower=True)
     except linalg.LinAlgError:
-        values, vectors = linalg.eigh(matrix)
-        steepness = np.maximum(np.abs(values), 1e-8 * np.abs(values).max())
-        step = vectors @ ((vectors.T @ (gradient / unit)) / steepness) / unit
+        return None
+    reciprocal = linalg.lapack.dpocon(factor, np.abs(matrix).sum(axis=0).max(), uplo="L")[0]
+    return factor if reciprocal > flat else None
+
+
+def _ascent(hessian: Floats, gradient: Floats) -> Floats:
+    """The Newton step, or one that goes up where the log-likelihood is not concave and stays where it is flat."""
+    matrix, unit = scaled(hessian)
+    factor = cholesky(matrix, flat=FLAT)
+    if factor is not None:
+        newton: Floats = linalg.cho_solve((factor, True), gradient / unit) / unit
+        return newton
+    values, vectors = linalg.eigh(matrix)
+    steepness = np.where(np.abs(values) > FLAT * np.abs(values).max(), np.abs(values), np.inf)
+    step: Floats = vectors @ ((vectors.T @ (gradient / unit)) / steepness) / unit
     return step
 
 
