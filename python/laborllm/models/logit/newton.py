@@ -87,7 +87,7 @@ def maximise(likelihood: Likelihood, start: Floats, *, watch: Watch | None = Non
         reach = likelihood.reach(step)
         if slope < MAX_GRADIENT and reach < STILL:
             return Optimum(params, value, gradient, hessian, iteration, converged=True)
-        if gain < ROUNDING * abs(value) and (slope > before / 2 or reach > NEAR):
+        if gain < ROUNDING * abs(value) and slope > before / 2:
             return Optimum(params, value, gradient, hessian, iteration, converged=reach < NEAR)
         size = _size(likelihood, params, step, value=value, gain=gain)
         if size == 0.0:
