@@ -58,7 +58,7 @@ def sample(
             clusters, clusters without cov_type "cluster" or the reverse.
     """
     size, width = len(chosen), len(alternatives)
-    if width < 2 or len(np.unique(chosen)) == 0:
+    if width < 2 or not size:
         raise ModelError(f"a choice needs two alternatives and a row; {width} alternatives and {size} rows were given")
     mask = availability(available, shape=(size, width))
     amount = _weights(weights, size)
