@@ -53,8 +53,7 @@ class Histories:
     @cached_property
     def worker(self) -> Integers:
         """Worker, in [0, W)."""
-        worker: Integers = np.searchsorted(self.panel.starts, self.row, side="right") - 1
-        return worker
+        return self._of_targets(self.panel.workers())
 
     @cached_property
     def position(self) -> Integers:
@@ -65,12 +64,15 @@ class Histories:
     @cached_property
     def occupation(self) -> Integers:
         """The state that occurred."""
-        return self.states[self.row]
+        return self._of_targets(self.states)
 
     @cached_property
     def previous(self) -> Integers:
         """State of the row before."""
-        return self._spells.previous
+        before = np.empty_like(self.states)
+        before[1:] = self.states[:-1]
+        before[self.panel.starts[:-1]] = -1
+        return self._of_targets(before)
 
     @cached_property
     def second(self) -> Integers:
@@ -80,16 +82,19 @@ class Histories:
     @cached_property
     def before(self) -> Integers:
         """The last state that differs from `previous`."""
-        return self._spells.before
+        return self._of_targets(self._spells.before)
 
     @cached_property
     def tenure(self) -> Integers:
         """Successive rows in `previous` so far, 0 on first rows."""
-        return self._spells.tenure
+        return self._of_targets(self._spells.tenure)
 
     @cached_property
     def _spells(self) -> Spells:
-        return Spells.of(self.states, self.panel.starts).take(self.row)
+        return Spells.of(self.states, self.panel.starts)
+
+    def _of_targets(self, values: Integers) -> Integers:
+        return values if len(self.row) == len(values) else values[self.row]
 
     @cached_property
     def year(self) -> Integers:
