@@ -115,7 +115,7 @@ class MultinomialLogit(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
             X, y, weights = X[weights > 0], y[weights > 0], weights[weights > 0]  # noqa: N806
         classes, codes = np.unique(y, return_inverse=True)
         if len(classes) < 2:
-            raise ValueError(f"all rows of positive weight are in the class {classes[0]!r}; a logit needs two or more")
+            raise ValueError(f"all rows of positive weight are in 1 class ({classes[0]!r}); a logit needs two or more")
         objective = Objective(_matrix(X), codes, weights, len(classes), float(self.l2), self.fit_intercept)
         start = self._start(objective, classes)
         self.classes_ = classes
