@@ -278,9 +278,7 @@ class Logit(ClosedForm):
             logit.gap_ = about["gap"]
             model._law = TitleLaw(logit, len(model.occupations), about["total"]).with_arrays(load_file(source / FILE))
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-            raise ModelError(
-                f"{directory} holds no logit that can be read ({error!r}); fit and save it anew"
-            ) from error
+            raise ModelError(f"{directory} holds no readable logit ({error!r}); fit and save it anew") from error
         if model.hash != about["hash"]:
             raise ModelError(f"{FILE} in {directory} is not the one laborllm.json describes; fit and save anew")
         return model
