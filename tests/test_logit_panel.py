@@ -465,7 +465,7 @@ def test_a_directory_that_holds_something_else_is_refused(tmp_path, monkeypatch)
 
 
 def test_on_real_careers_the_objective_is_scikit_learns():
-    train = real_panel("nlsy97").part("train").slice_workers(0, 12)
+    train = real_panel("nlsy97").part("train").slice_workers(0, 8)
     histories = Histories(train)
     x = Features.of(histories, np.arange(len(histories))).matrix(histories)
     ours = MultinomialLogit(l2=1.0, tol=1e-9).fit(x, histories.occupation)
