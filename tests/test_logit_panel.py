@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -257,7 +259,8 @@ def test_val_perplexity_is_that_of_the_predictions():
         model = Logit(l2=2.0).fit(train, val, weighted=weighted)
         predictions = model.predict(val)
         weights = val.row_weights(Histories(val).row) if weighted else np.ones(len(predictions))
-        for name, rows in (("first", predictions.first), ("history", ~predictions.first)):
+        every = np.ones(len(predictions), bool)
+        for name, rows in (("first", predictions.first), ("history", ~predictions.first), ("all", every)):
             expected = np.exp(-np.average(predictions.log_p[rows], weights=weights[rows]))
             assert model.val_perplexity[name] == pytest.approx(expected, rel=1e-12)
 
@@ -408,7 +411,7 @@ def test_what_cannot_be_fitted_is_refused_with_a_reason():
     nothing = val.with_targets(np.zeros(val.num_rows, bool))
     with pytest.raises(ModelError, match="val has no row of positive weight to choose the penalty on"):
         Logit().fit(train, nothing)
-    assert Logit(l2=1.0).fit(train, nothing).val_perplexity == {"history": None, "first": None}
+    assert Logit(l2=1.0).fit(train, nothing).val_perplexity == dict.fromkeys(("history", "first", "all"))
     with pytest.raises(LaborLLMError, match="not fitted"):
         Logit().predict(test)
 
@@ -475,3 +478,10 @@ def test_on_real_careers_the_objective_is_scikit_learns():
     ]
     theirs = peer_loss.sum() + (peer.coef_**2).sum() / 2
     assert ours.objective_ == pytest.approx(theirs, rel=1e-8)
+
+
+def test_the_example_in_the_documentation_prints_what_it_says(capsys):
+    text = (Path(__file__).parents[1] / "docs" / "regression.md").read_text(encoding="utf-8")
+    code, said = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", text, re.DOTALL).groups()
+    exec(code, {})  # noqa: S102  the example itself
+    assert capsys.readouterr().out == said

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar, NoReturn, Self
 
@@ -20,12 +20,11 @@ from laborllm.models.histories import Histories
 from laborllm.models.logit.features import Features
 from laborllm.models.logit.law import TitleLaw
 from laborllm.models.logit.penalised import MultinomialLogit
+from laborllm.models.logit.penalty import Sample, follow
 from laborllm.occupations import Occupations
 from laborllm.panel import Panel
 from laborllm.predictions import Predictions
 
-PENALTIES: tuple[float, ...] = tuple((10.0 ** (np.arange(6, -7, -1) / 2)).tolist())
-"""What is tried for l2 on the validation rows, from strong to weak, two per factor of ten."""
 PATH_TOL = 1e-4
 """How near the optimum penalties are compared, as a share of the objective."""
 TOL = 1e-6
@@ -47,15 +46,15 @@ class Logit(ClosedForm):
 
     Args:
         l2: Penalty on half the sum of squared coefficients, as in `MultinomialLogit`; None chooses it on the validation
-            rows among `PENALTIES`, from strong to weak, each fit begun at the last, until the validation loss rises.
+            rows (`penalty.follow`).
 
     Attributes:
         l2: The penalty in use after `fit`.
         path: Every penalty tried and the perplexity of the validation rows under it.
-        val_perplexity: Perplexity per validation transition after `fit`, of rows with `history` and of `first` rows;
-            None where there is no such row.
+        val_perplexity: Perplexity per validation transition after `fit`, of rows with `history`, of `first` rows
+            and of `all`; None where there is no such row.
         unseen: Rows of the last panel predicted whose year, age band or covariate did not occur in training, by name;
-            their dummies are zero, so that they count as an average level would.
+            their dummies are zero, as those of a level without an effect would be.
     """
 
     kind: ClassVar[str] = "logit"
@@ -113,25 +112,14 @@ class Logit(ClosedForm):
                 "check the split and the weights"
             )
         features = Features.of(rows, taken)
-        x, x_val = features.matrix(rows), features.matrix(held_out)
-        logit = MultinomialLogit(tol=PATH_TOL, warm_start=True)
-        law = TitleLaw(logit, len(train.occupations), float(weights.sum()))
-
-        def loss(l2: float) -> float:
-            logit.set_params(l2=l2).fit(x, rows.occupation, weights)
-            return float(val_weights @ -law.log_p(x_val, held_out.occupation[:, None])[:, 0])
-
-        path = {} if self._params["l2"] is not None else _path(loss, total=float(val_weights.sum()))
-        self.l2 = self._params["l2"] or min(path, key=lambda l2: path[l2])
-        logit.set_params(l2=self.l2, tol=TOL).fit(x, rows.occupation, weights)
-        self.path, self._features, self._law = path, features, law
+        fitted, chosen_on = Sample.of(rows, features, weights), Sample.of(held_out, features, val_weights)
+        law = TitleLaw(MultinomialLogit(tol=PATH_TOL, warm_start=True), len(train.occupations), float(weights.sum()))
+        path = {} if self._params["l2"] is not None else follow(law, fitted, chosen_on)
+        l2 = self._params["l2"] or min(path, key=lambda tried: path[tried])
+        law.logit.set_params(l2=l2, tol=TOL).fit(fitted.x, fitted.outcomes, weights)
+        self.l2, self.path, self._features, self._law = l2, path, features, law
         self.occupations, self.datasets, self.covariates = train.occupations, train.datasets, features.covariates
-        self.weighted = weighted
-        losses = -law.log_p(x_val, held_out.occupation[:, None])[:, 0]
-        self.val_perplexity = {
-            name: _perplexity(losses[of], val_weights[of])
-            for name, of in (("history", held_out.previous >= 0), ("first", held_out.previous < 0))
-        }
+        self.weighted, self.val_perplexity = weighted, chosen_on.perplexity(law)
         return self
 
     def predict(
@@ -288,25 +276,6 @@ class Logit(ClosedForm):
         if self._features is None or self._law is None:
             raise ModelError("the logit is not fitted; call fit(train, val) first")
         return self._features, self._law
-
-
-def _path(loss: Callable[[float], float], *, total: float) -> dict[float, float]:
-    """Validation perplexity by penalty, from strong to weak, until it rises."""
-    if not total > 0:
-        raise ModelError("val has no row of positive weight to choose the penalty on; give rows there, or l2")
-    path: dict[float, float] = {}
-    for l2 in PENALTIES:
-        found = float(np.exp(loss(l2) / total))
-        rises = bool(path) and found > min(path.values())
-        path[l2] = found
-        if rises:
-            break
-    return path
-
-
-def _perplexity(losses: Floats, weights: Floats) -> float | None:
-    total = float(weights.sum())
-    return float(np.exp(weights @ losses / total)) if total > 0 else None
 
 
 def _positive(l2: float | None) -> float | None:
