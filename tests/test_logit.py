@@ -242,6 +242,10 @@ def test_a_warm_start_begins_at_the_last_solution_and_ends_at_the_same_one():
     assert warm.fit(x, y).n_iter_ < first / 2
     other = (y + 1) % 3
     assert warm.fit(x, other).coef_ == pytest.approx(MultinomialLogit(l2=0.9, tol=TIGHT).fit(x, other).coef_, abs=1e-6)
+    without = warm.set_params(fit_intercept=False).fit(x, y)
+    assert (without.intercept_ == 0).all()
+    alone = MultinomialLogit(l2=0.9, tol=TIGHT, fit_intercept=False).fit(x, y)
+    assert without.coef_ == pytest.approx(alone.coef_, abs=1e-6)
 
 
 def test_a_fit_that_did_not_converge_says_how_far_it_came():

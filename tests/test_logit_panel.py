@@ -17,6 +17,8 @@ from laborllm.models.counts import Markov
 from laborllm.models.histories import Histories
 from laborllm.models.logit import Logit, MultinomialLogit, estimator, features
 from laborllm.models.logit.features import STATE_SCALE, Features
+from laborllm.models.logit.law import TitleLaw
+from laborllm.models.logit.penalty import Sample, follow
 from laborllm.occupations import Occupations
 from laborllm.panel import Panel
 from laborllm.synth import MarkovWorld
@@ -251,6 +253,25 @@ def test_the_chosen_penalty_is_the_best_of_its_path_and_its_neighbours_were_trie
     for l2, found in model.path.items():
         log_p = Logit(l2=l2).fit(train, val).predict(val).log_p
         assert np.exp(-log_p.mean()) == pytest.approx(found, rel=1e-3)
+
+
+def test_the_path_leaves_the_best_of_its_fits():
+    train, val, _ = parts(simulated())
+    rows = [Histories(panel) for panel in (train, val)]
+    made = Features.of(rows[0], np.arange(len(rows[0])))
+    samples = [Sample.of(histories, made, np.ones(len(histories))) for histories in rows]
+    law = TitleLaw(MultinomialLogit(warm_start=True), 5, float(len(rows[0])))
+    path = follow(law, *samples)
+    assert samples[1].perplexity(law)["all"] == min(path.values())
+
+
+def test_rows_of_weight_zero_leave_no_level_behind():
+    table = simulated()
+    zero = table["weight"].to_numpy() == 0
+    table = replaced(table, "region", np.where(zero, "Moon", table["region"].to_pylist()))
+    train, val, _ = parts(table)
+    assert "region=Moon" in Logit(l2=1.0).fit(train, val).features
+    assert "region=Moon" not in Logit(l2=1.0).fit(train, val, weighted=True).features
 
 
 def test_val_perplexity_is_that_of_the_predictions():

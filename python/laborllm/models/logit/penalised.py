@@ -46,7 +46,7 @@ class MultinomialLogit(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         tol: The fit ends when f is within this share of its minimum, as bounded by its gradient: f falls no lower than
             f - ||df/dW||^2 / (2 l2), by strong convexity, plus an estimate for the intercepts from their curvature.
         max_iter: Iterations at most; where they do not suffice a `ConvergenceWarning` gives the bound that was reached.
-        warm_start: Begin at the last fit's coefficients if they have the same shape and classes.
+        warm_start: Begin at the last fit's coefficients if they have the same shape.
 
     Attributes:
         classes_: The J classes, ascending.
@@ -117,7 +117,7 @@ class MultinomialLogit(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         if len(classes) < 2:
             raise ValueError(f"all rows of positive weight are in 1 class ({classes[0]!r}); a logit needs two or more")
         objective = Objective(_matrix(X), codes, weights, len(classes), float(self.l2), self.fit_intercept)
-        start = self._start(objective, classes)
+        start = self._start(objective)
         self.classes_ = classes
         coefficients, intercepts = self._minimise(objective, *start)
         self.coef_ = np.ascontiguousarray(coefficients.T)
@@ -151,14 +151,14 @@ class MultinomialLogit(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
         if not self.tol > 0 or self.max_iter < 1:
             raise ValueError(f"tol is {self.tol} and max_iter {self.max_iter}; both must be positive")
 
-    def _start(self, objective: Objective, classes: NDArray[Any]) -> tuple[Floats, Floats]:
+    def _start(self, objective: Objective) -> tuple[Floats, Floats]:
         """The last solution where it is wanted and fits, else the shares of the classes."""
-        shape = (len(classes), objective.x.shape[1])
-        fitted = self.warm_start and hasattr(self, "coef_") and self.coef_.shape == shape
-        if fitted and np.array_equal(self.classes_, classes):
-            return np.ascontiguousarray(self.coef_.T), self.intercept_
-        odds = np.log(objective.observed[1]) if self.fit_intercept else np.zeros(len(classes))
-        return np.zeros(shape[::-1]), odds - odds.mean()
+        shape = (objective.num_classes, objective.x.shape[1])
+        if self.warm_start and hasattr(self, "coef_") and self.coef_.shape == shape:
+            coefficients, odds = np.ascontiguousarray(self.coef_.T), self.intercept_
+        else:
+            coefficients, odds = np.zeros(shape[::-1]), np.log(objective.observed[1])
+        return coefficients, (odds - odds.mean() if self.fit_intercept else np.zeros(objective.num_classes))
 
     def _minimise(self, objective: Objective, coefficients: Floats, intercepts: Floats) -> tuple[Floats, Floats]:
         """Run L-BFGS from a start, to within `tol`; sets what it reached."""
