@@ -26,7 +26,7 @@ from laborllm.models.counts import Laplace, Markov
 from laborllm.models.language import LanguageModel
 from laborllm.panel import Panel
 from laborllm.resume import Template
-from laborllm.synth import MarkovWorld
+from laborllm.synth import World
 from laborllm.train import TrainingOptions, make_base
 
 RESULT = Path(__file__).parent / "results" / "markov_world.json"
@@ -35,12 +35,11 @@ TEMPLATE = Template(name="world", version=1, header="", row="{year}: {title}\n",
 
 def compare(*, workers: int, epochs: int) -> dict[str, Any]:
     """Fit on 70 % of the workers, choose on 10 %, and give each model's perplexity on 20 % over the optimum."""
-    world = MarkovWorld.named("markov-50")
+    world = World.named("markov-50")
     panel = Panel.from_arrow(world.simulate(workers, 16), occupations=world.occupations, dataset="WORLD")
     panel = panel.with_split({"train": 0.7, "val": 0.1, "test": 0.2})
     train, val, test = (panel.part(name) for name in ("train", "val", "test"))
-    transitions = test.transitions()
-    true = world.log_p(transitions.previous, transitions.occupation)
+    true = world.optimum(test).log_p
     log_p = {model.kind: model.fit(train, val).predict(test).log_p for model in (Laplace(), Markov())}
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:

@@ -17,7 +17,7 @@ LAYERS = [
     {"files"},
     {"sources", "units"},
     {"occupations", "panel", "spill"},
-    {"stream"},
+    {"stream", "spells"},
     {"surveys", "resume", "trie", "synth"},
     {"tokens", "fragments", "packing", "metrics"},
     {"prediction_form", "prediction_titles", "prediction_union", "predictions"},

@@ -19,7 +19,7 @@ from laborllm.fragments import without_tail
 from laborllm.occupations import Occupations
 from laborllm.panel import Panel
 from laborllm.resume import Template, render, render_plain
-from laborllm.synth import MarkovWorld
+from laborllm.synth import World
 from laborllm.tokens import encode
 from tests.families import FAMILIES, family
 from tests.panels import real_panel
@@ -35,7 +35,7 @@ def test_tuned_counts_and_a_tiny_model_from_scratch_come_near_the_optimum_of_a_m
 
 
 def test_a_million_shuffled_rows_are_rendered_as_the_slow_twin_renders_them():
-    world = MarkovWorld.named("markov-50")
+    world = World.named("markov-50")
     shares = {"gender": {"female": 0.5, "male": 0.5}, "race": {"black": 0.3, "white": 0.7}}
     table = world.simulate(62_500, 16, covariates=shares)
     shuffled = table.take(np.random.default_rng(0).permutation(len(table)))

@@ -25,7 +25,7 @@ def panel() -> Panel:
 
 @pytest.fixture(scope="module")
 def model(panel) -> Markov:
-    return Markov(backoff=1.0, first_backoff=1.0).fit(panel, panel)
+    return Markov(next_backoff=1.0, first_backoff=1.0).fit(panel, panel)
 
 
 class StoppedError(Exception):
@@ -179,7 +179,7 @@ def test_a_worker_and_year_in_two_files_names_both(panel, model, tmp_path):
 
 def test_files_of_different_runs_in_a_folder_are_refused(panel, model, tmp_path):
     model.predict(panel.slice_workers(0, 20)).write(tmp_path / "a.parquet")
-    other = Markov(backoff=2.0, first_backoff=1.0).fit(panel, panel)
+    other = Markov(next_backoff=2.0, first_backoff=1.0).fit(panel, panel)
     other.predict(panel.slice_workers(20, 30)).write(tmp_path / "b.parquet")
     with pytest.raises(PredictionsError, match=r"a\.parquet and b\.parquet .* differ \(model_hash"):
         Predictions.read(tmp_path)

@@ -17,7 +17,7 @@ from laborllm.models.language import LanguageModel
 from laborllm.occupations import Occupations
 from laborllm.panel import Panel
 from laborllm.resume import Template, render
-from laborllm.synth import MarkovWorld
+from laborllm.synth import World
 from laborllm.tokens import TitleUnits, Tokens, encode, title_units
 from laborllm.train import Schedule, TrainingOptions, load_base, make_base, train
 from laborllm.train.loop import label_weights
@@ -229,7 +229,7 @@ def test_weights_of_one_change_nothing_and_rows_of_weight_zero_are_not_learned(b
 
 def test_a_model_learns_a_world_whose_next_occupation_is_certain(tmp_path):
     cycle = np.roll(np.eye(4), 1, axis=1)
-    world = MarkovWorld(("Cooks", "Clerks", "Managers", "Physicians"), np.full(4, 0.25), cycle)
+    world = World.markov(("Cooks", "Clerks", "Managers", "Physicians"), np.full(4, 0.25), cycle)
     panel = Panel.from_arrow(world.simulate(400, 6), occupations=world.occupations, dataset="W")
     panel = panel.with_split({"train": 0.8, "val": 0.1, "test": 0.1})
     template = Template(name="plain", version=1, header="{dataset}\n", row="{year}: {title}\n", end="", missing={})

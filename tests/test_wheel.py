@@ -30,7 +30,14 @@ def wheel(tmp_path_factory) -> Path:
 def test_the_wheel_is_abi3_and_carries_templates_page_titles_and_types(wheel):
     assert "cp311-abi3" in wheel.name
     names = zipfile.ZipFile(wheel).namelist()
-    for needed in ("templates/labor-llm.toml", "report/page.html.jinja", "data/occ1990dd.csv", "py.typed", "_core.pyi"):
+    for needed in (
+        "templates/labor-llm.toml",
+        "report/page.html.jinja",
+        "data/occ1990dd.csv",
+        "data/worlds/two-types.toml",
+        "py.typed",
+        "_core.pyi",
+    ):
         assert f"laborllm/{needed}" in names
     assert len(list(wheel.parent.glob("*.tar.gz"))) == 1
 

@@ -9,7 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from laborllm.models.counts import Laplace, Marginal, Markov, TwoStage, Uniform
+    from laborllm.models.counts import (
+        Covariates,
+        Laplace,
+        Marginal,
+        Markov,
+        Markov2,
+        OwnHistory,
+        Tenure,
+        TwoStage,
+        Uniform,
+    )
     from laborllm.models.language import LanguageModel
     from laborllm.occupations import Occupations
     from laborllm.packing import pack, read_packed, write_packed
@@ -22,15 +32,19 @@ if TYPE_CHECKING:
     from laborllm.trie import TitleTrie
 
 _HOME = {
+    "Covariates": "models.counts",
     "Laplace": "models.counts",
     "LanguageModel": "models.language",
     "Marginal": "models.counts",
     "Markov": "models.counts",
+    "Markov2": "models.counts",
     "Occupations": "occupations",
+    "OwnHistory": "models.counts",
     "Panel": "panel",
     "PanelStream": "stream",
     "Predictions": "predictions",
     "Template": "resume",
+    "Tenure": "models.counts",
     "TitleScorer": "score",
     "TitleTrie": "trie",
     "TwoStage": "models.counts",
@@ -43,15 +57,19 @@ _HOME = {
 }
 
 __all__ = [
+    "Covariates",
     "LanguageModel",
     "Laplace",
     "Marginal",
     "Markov",
+    "Markov2",
     "Occupations",
+    "OwnHistory",
     "Panel",
     "PanelStream",
     "Predictions",
     "Template",
+    "Tenure",
     "TitleScorer",
     "TitleTrie",
     "TwoStage",

@@ -252,9 +252,60 @@ def base(
 
 
 @app.command()
+def simulate(
+    world: Annotated[str, typer.Argument(help="A world that comes with the package, as two-types, or a TOML file.")],
+    workers: Annotated[int, typer.Option("--workers", "-n", min=1, help="How many workers; memory does not grow.")],
+    output: Output,
+    years: Annotated[int, typer.Option(min=1, help="Rows of each worker.")] = 16,
+    occupations_out: Annotated[
+        Path | None, typer.Option(help="Where the list of states goes; by default beside the panel, as CSV.")
+    ] = None,
+    threads: Threads = None,
+    seed: Seed = 0,
+    dataset: Annotated[str | None, typer.Option(help="Tag of the panel; the world's name by default.")] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Simulate careers of known law, divided into train, val and test as `split` divides workers (.7, .1, .2)."""
+    listed = occupations_out or output.with_suffix(".occupations.csv")
+    _check_output(output, overwrite=overwrite, ending=".parquet")
+    _check_output(listed, overwrite=overwrite, ending=".csv")
+    from laborllm.files import output_file, write_parquet
+    from laborllm.stream import PanelStream
+    from laborllm.synth import World
+
+    law = World.read(world) if world.endswith(".toml") else World.named(world)
+    rows = PanelStream.read(
+        law.stream(workers, years, seed=seed, threads=threads),
+        occupations=law.occupations,
+        dataset=Path(world).stem if dataset is None else dataset,
+    )
+    with bar("simulating", workers * years) as step:
+        divided = _divided(rows, {"train": 0.7, "val": 0.1, "test": 0.2}, seed)
+        write_parquet(divided, output, overwrite=overwrite, progress=lambda batch: step(batch.num_rows))
+    with output_file(listed, overwrite=overwrite) as temporary:
+        import pyarrow.csv
+
+        pyarrow.csv.write_csv(law.occupations.to_table(), temporary)
+    facts = {"output": str(output), "occupations": str(listed), "workers": workers, "rows": workers * years}
+    _done({**facts, "seed": seed}, as_json=as_json)
+
+
+@app.command()
 def fit(
     name: Annotated[
-        Literal["uniform", "marginal", "laplace", "markov", "two-stage"], typer.Argument(help="The model.")
+        Literal[
+            "uniform",
+            "marginal",
+            "laplace",
+            "markov",
+            "two-stage",
+            "markov-2",
+            "tenure",
+            "own-history",
+            "covariates",
+        ],
+        typer.Argument(help="The model."),
     ],
     panel: PanelPath,
     occupations: OccupationsPath,
@@ -349,7 +400,7 @@ def score(
     ] = None,
     keep_law: Annotated[bool, typer.Option("--keep-law", help="Store the probability of every title.")] = False,
     dtype: Annotated[
-        Literal["float32", "bfloat16"] | None,
+        Literal["float32", "bfloat16", "float64"] | None,
         typer.Option(help="Cast the weights before scoring; by default they keep the type they were trained in."),
     ] = None,
     max_rows: Annotated[
@@ -481,10 +532,10 @@ def generate(
 
     from laborllm.generate import decode, next_rows
     from laborllm.models import load_model
-    from laborllm.models.counts import CountModel
+    from laborllm.models.closed import ClosedForm
 
     estimator = load_model(model)
-    if isinstance(estimator, CountModel):
+    if isinstance(estimator, ClosedForm):
         raise ModelError(f"{model} is a {estimator.kind} model and writes no text; use laborllm score --keep-law")
     table = next_rows(_model_panel(estimator, history, dataset, column), year=year, education=education)
     for decoded in decode(estimator.scorer, table, beams=beams, samples=samples, law=law, seed=seed):
@@ -668,6 +719,15 @@ def _write_stream(
     if sentence := stream.report.sentence():
         notes.print(sentence, markup=False)
     return written
+
+
+def _divided(stream: PanelStream, fractions: dict[str, float], seed: int) -> pa.RecordBatchReader:
+    """The rows of a stream with the column `split`, piece by piece."""
+    import pyarrow as pa
+
+    tables = (panel.with_split(fractions, seed=seed).table for panel in stream.panels())
+    schema = stream.schema.append(pa.field("split", pa.dictionary(pa.int32(), pa.large_string())))
+    return pa.RecordBatchReader.from_batches(schema, (batch for table in tables for batch in table.to_batches()))
 
 
 def _shard_of(shard: str | None) -> tuple[int, int] | None:

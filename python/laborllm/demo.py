@@ -25,7 +25,7 @@ from laborllm.panel import Panel
 from laborllm.predictions import Predictions
 from laborllm.report import WorkedCareer, write_report
 from laborllm.resume import Template
-from laborllm.synth import MarkovWorld
+from laborllm.synth import World
 
 if TYPE_CHECKING:
     from laborllm.models.language import LanguageModel
@@ -88,7 +88,7 @@ def simulated(train: Panel, *, num_workers: int, seed: int) -> Panel:
     later = ~transitions.first
     np.add.at(moves, (transitions.previous[later], transitions.occupation[later]), 1)
     marginal = moves.sum(axis=0) / moves.sum()
-    world = MarkovWorld.from_counts(first + marginal, moves + 5 * marginal, train.occupations.titles)
+    world = World.from_counts(first + marginal, moves + 5 * marginal, train.occupations.titles)
     years = train.years()
     table = world.simulate(
         num_workers,

@@ -18,6 +18,10 @@ class PanelError(LaborLLMError):
     """A panel breaks its contract: one row per worker and year, in a known state."""
 
 
+class WorldError(LaborLLMError):
+    """A career world whose laws are none, a file that describes none, or a question that its law does not answer."""
+
+
 class TemplateError(LaborLLMError):
     """A resume template cannot be read, or does not fit the panel."""
 

@@ -10,11 +10,12 @@ Weights belong to the target row. Zero is allowed and takes the row out; negativ
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from laborllm.errors import PredictionsError
+from laborllm.synth import Optimum
 
 DRAWS = 1000
 LEVEL = 0.95
@@ -30,6 +31,22 @@ class Spread(NamedTuple):
     se: float
     low: float
     high: float
+
+
+class WholeLaws(Protocol):
+    """Predictions that may hold the whole law of each row; `Predictions` is one."""
+
+    @property
+    def year(self) -> np.ndarray:
+        """Year of each row, (N,)."""
+
+    @property
+    def observed(self) -> np.ndarray:
+        """State that happened, (N,)."""
+
+    @property
+    def log_p_all(self) -> np.ndarray | None:
+        """Natural-log probabilities over the titles, (N, J), None where they were not kept."""
 
 
 def mean(values: np.ndarray, *, weights: np.ndarray | None = None) -> float:
@@ -146,6 +163,41 @@ def kl_divergence(truth: np.ndarray, log_p_all: np.ndarray) -> np.ndarray:
         log_q = np.log(q, where=possible, out=np.zeros_like(q))
         terms = np.multiply(q, log_q - log_p, where=possible, out=np.zeros_like(q))
         result[start : start + step] = terms.sum(axis=1)
+    return result
+
+
+def kl_to_optimum(optimum: Optimum, predictions: WholeLaws) -> np.ndarray:
+    """Kullback-Leibler divergence of a model's law from the true law of a simulated panel, per transition, in nats.
+
+    What happened does not enter, so that there is no noise of sampling but that of the histories. The true laws are
+    made block by block: nothing of shape (N, J) is in memory but the model's own.
+
+    Args:
+        optimum: `world.optimum(panel)`, of the panel that was predicted.
+        predictions: Of the same rows, with the whole law (`titles="all"`, `keep_law=True`).
+
+    Returns:
+        As `kl_divergence`, shape (N,).
+
+    Raises:
+        PredictionsError: The whole law was not kept, or the rows are not those of the optimum.
+    """
+    log_p_all, rows = predictions.log_p_all, optimum.transitions
+    if log_p_all is None:
+        raise PredictionsError('the whole law was not kept; predict with titles="all" and keep_law=True')
+    if len(log_p_all) != len(rows):
+        raise PredictionsError(
+            f"{len(log_p_all)} predictions and an optimum of {len(rows)} transitions; take the optimum of that panel"
+        )
+    other = np.flatnonzero((predictions.year != rows.year) | (predictions.observed != rows.occupation))
+    if other.size:
+        raise PredictionsError(
+            f"row {other[0]} of the predictions has another year or occupation than the optimum's; take the optimum of "
+            "the panel that was predicted"
+        )
+    result = np.empty(len(rows))
+    for some, truth in optimum.laws():
+        result[some] = kl_divergence(truth, log_p_all[some])
     return result
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import resources
@@ -129,6 +130,14 @@ class Occupations:
                 titles.append(title)
                 statuses.append(status)
         return cls(tuple(codes), tuple(titles), tuple(statuses))
+
+    def take(self, order: Iterable[int]) -> Occupations:
+        """The states at these places, in this order."""
+        places = [int(j) for j in order]
+        codes, titles, statuses = (
+            tuple(values[j] for j in places) for values in (self.codes, self.titles, self.statuses)
+        )
+        return Occupations(codes, titles, statuses)
 
     @cached_property
     def hash(self) -> str:

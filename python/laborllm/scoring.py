@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from laborllm.errors import ModelError, PredictionsError
-from laborllm.models.counts import CountModel
+from laborllm.models.closed import ClosedForm
 from laborllm.panel import Panel
 from laborllm.parts import Parts
 from laborllm.prediction_form import check_whole_law_size
@@ -42,7 +42,7 @@ class Options:
 
 
 def score(
-    model: CountModel | LanguageModel,
+    model: ClosedForm | LanguageModel,
     panel: Panel,
     output: Path,
     options: Options,
@@ -68,8 +68,8 @@ def score(
     if options.keep_law:
         check_whole_law_size(int(panel.targets.sum()), len(panel.occupations))
     facts: dict[str, Any] = {}
-    if isinstance(model, CountModel):
-        predictions = _with_shard(_count(model, panel, options, bar), options)
+    if isinstance(model, ClosedForm):
+        predictions = _with_shard(_closed(model, panel, options, bar), options)
         predictions.write(output, overwrite=overwrite)
     else:
         run = _Run(model, panel, options, folder=output.with_name(f".{output.name}.parts"))
@@ -87,7 +87,7 @@ def _with_shard(predictions: Predictions, options: Options) -> Predictions:
     return predictions
 
 
-def _count(model: CountModel, panel: Panel, options: Options, bar: Bar) -> Predictions:
+def _closed(model: ClosedForm, panel: Panel, options: Options, bar: Bar) -> Predictions:
     if options.law not in {None, "normalized"}:
         raise ModelError(f"a {model.kind} model has the normalized law alone; leave out --law {options.law}")
     for name in ("dtype", "max_rows"):

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from laborllm.errors import ModelError
 
 if TYPE_CHECKING:
-    from laborllm.models.counts import CountModel
+    from laborllm.models.closed import ClosedForm
     from laborllm.models.language import LanguageModel
 
 
-def load_model(directory: str | Path) -> CountModel | LanguageModel:
+def load_model(directory: str | Path) -> ClosedForm | LanguageModel:
     """Load whichever model a directory holds.
 
     Raises:

@@ -1,10 +1,11 @@
-"""What estimators share whose law is known in closed form: predictions, the whole law in blocks, names of parameters."""
+"""What estimators share whose law is known in closed form: predictions, and the whole law in blocks."""
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from laborllm.prediction_titles import Top, named
 from laborllm.predictions import Predictions
 
 Floats = NDArray[np.float64]
-Integers = NDArray[np.integer[Any]]
+Integers = NDArray[np.int64]
 
 CELLS = 1 << 20
 """Cells of whole laws worked out at a time."""
@@ -49,6 +50,10 @@ class ClosedForm(ABC):
     @abstractmethod
     def laws(self, histories: Histories) -> Iterator[Floats]:
         """The whole law as natural logs, in successive blocks of rows, (n, J) each; a row sums to one after exp."""
+
+    @abstractmethod
+    def unseen(self, histories: Histories) -> dict[str, int]:
+        """Transitions with a value that training never saw, by covariate, where there are any."""
 
     @property
     @abstractmethod
@@ -91,6 +96,12 @@ class ClosedForm(ABC):
             )
         histories = Histories(panel)
         self._check_covariates(histories)
+        for name, count in self.unseen(histories).items():
+            warnings.warn(
+                f"{name}: {count} of {len(histories)} rows hold a value that training never saw; the {self.kind} model "
+                "predicts them without it",
+                stacklevel=2,
+            )
         others = named(also, occupations)
         keep = titles == "all" if keep_law is None else keep_law
         columns = [histories.occupation, np.maximum(histories.previous, 0)]

@@ -1,118 +1,99 @@
-"""Count models: what a transition matrix knows about the next occupation, at its best.
+"""Count models: what transition counts know about the next occupation, at their best.
 
-A model is a table of counts from the training rows and one or two back-off weights, each worth that many
-pseudo-observations of the coarser law it backs off to. The weights that are not given are chosen on the validation
-rows; counts never are. Every model has a law of its own for the first rows of workers, where nothing is known yet, and
-gives every one of the J titles a positive probability after any state, seen or not.
+A model is one or more ladders of counts (`laborllm.models.ladder`) from the training rows. Parameters that are not
+given are chosen on the validation rows; counts never are. Every model has a law of its own for the first rows of
+workers, and gives every one of the J titles a positive probability after any history, seen or not.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from laborllm.errors import ModelError
 from laborllm.files import output_directory, read_parquet, write_parquet
-from laborllm.models.pairs import Floats, Integers, PairCounts
+from laborllm.models.choosing import choose, mean_loss, untuned
+from laborllm.models.closed import CELLS, ClosedForm, Floats
+from laborllm.models.contexts import Coding
+from laborllm.models.counts_files import ladders_from_table, ladders_to_table, plans_from_json, plans_to_json
+from laborllm.models.histories import Histories
+from laborllm.models.ladder import Climb, Exclusion, Ladder, OwnPast, Plan, Rung, bound
+from laborllm.models.tallies import Tally
 from laborllm.occupations import Occupations
 from laborllm.panel import Panel
-from laborllm.prediction_form import check_whole_law_size
-from laborllm.prediction_titles import Top, named
-from laborllm.predictions import Predictions
 
-Weights = Mapping[str, float]
+Integers = NDArray[np.int64]
 
-GRID: Floats = np.logspace(-3, 12, 121)  # back-off weights tried on the validation rows, eight per factor of ten
-UNTUNED = 1.0  # the back-off weight of nobody's choice, shown beside the chosen one
-FIRST = "first_backoff"
-CELLS = 1 << 20  # cells of whole laws worked out at a time
+BLOCK = 1 << 18
+"""Transitions whose counts are looked up at a time."""
+EVERY_PANEL = ("previous", "second", "before", "tenure", "gap", "period")
+"""Features that need no further column."""
 
 
-@dataclass(frozen=True)
-class Rows:
-    """N transitions to be predicted from counts; all have a previous state."""
-
-    counts: PairCounts
-    previous: Integers
-    occupation: Integers
-
-    @cached_property
-    def seen(self) -> Floats:
-        """How often each pair was counted, shape (N,)."""
-        return self.counts.pairs(self.previous, self.occupation)
-
-
-class CountModel(ABC):
-    """What all count models share: counting, the choice of weights, predictions, files.
+class CountModel(ClosedForm):
+    """What all count models share: counting, the choice of parameters, files.
 
     Attributes:
-        weights: Back-off weights in use after `fit`, by name: those given, the others chosen on the validation rows.
+        plans: Its ladders: `first` for first rows, and for all others `next`, or `stay` and `move`.
+        weights: Parameters in use after `fit`, by name: those given, the others chosen on the validation rows.
         val_perplexity: Perplexity per validation transition after `fit`: `history` and `first` with the weights in use,
-            `history_untuned` and `first_untuned` with every weight at one; None where there is no such row.
-        occupations: The states of the training panel, None before `fit`.
-        datasets: The tags of the surveys in it.
-        seed: None: nothing here is drawn.
+            `history_untuned` and `first_untuned` with every back-off at one, nothing discounted and nothing faded; None
+            where there is no such row.
     """
 
-    kind: ClassVar[str]
-    seed: ClassVar[int | None] = None
+    plans: ClassVar[Mapping[str, Plan]]
 
     def __init__(self, **params: float | None) -> None:
-        self._params: dict[str, float | None] = {}
+        super().__init__()
+        self._params: dict[str, float | None] = dict.fromkeys(self._names())
         self.weights: dict[str, float] = {}
         self.val_perplexity: dict[str, float | None] = {}
-        self.occupations: Occupations | None = None
-        self.datasets: list[str] = []
         self.weighted = False
-        self._counts: PairCounts | None = None
-        for name, value in params.items():
-            self._params[name] = _positive(name, value)
+        self._ladders: dict[str, Ladder] = {}
+        self._coding: Coding | None = None
+        self._sizes: dict[str, float] = {}
+        self.set_params(**params)
 
-    @abstractmethod
-    def _log_history(self, rows: Rows, weights: Weights) -> Floats:
-        """Log-probabilities of N transitions with a history, shape (N,)."""
-
-    def _log_first(self, counts: PairCounts, weights: Weights) -> Floats:
-        """Log-law of first rows, shape (J,): counts of first rows, backed off to the marginal."""
-        return np.log(_shrunk(counts.first, counts.first.sum(), prior=counts.marginal, weight=weights[FIRST]))
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [name for plan in cls.plans.values() for rung in plan for name in rung.params]
 
     def get_params(self) -> dict[str, float | None]:
-        """The back-off weights as given; None stands for chosen on the validation rows."""
+        """The parameters as given; None stands for chosen on the validation rows."""
         return dict(self._params)
 
     def set_params(self, **params: float | None) -> Self:
-        """Change weights before `fit`.
+        """Change parameters before `fit`: positive back-offs, discounts in [0, 1), retentions in (0, 1].
 
         Raises:
-            ModelError: A name this model does not have, or a weight that is not positive.
+            ModelError: A name this model does not have, or a value out of its range.
         """
         for name, value in params.items():
             if name not in self._params:
                 known = ", ".join(self._params) or "none"
                 raise ModelError(f"the {self.kind} model has no parameter {name!r}; it has {known}")
-            self._params[name] = _positive(name, value)
+            _check(name, value)
+            self._params[name] = value
         return self
 
     def fit(self, train: Panel, val: Panel, *, weighted: bool = False) -> Self:
-        """Count the target rows of `train`, and choose the weights that were not given on those of `val`.
+        """Count the target rows of `train`, and choose the parameters that were not given on those of `val`.
 
-        Each weight enters a part of the likelihood that no other weight enters, so that choosing one after the other
-        over `GRID` finds the best of all combinations. A weight for which `val` has no row stays at one.
+        One parameter after the other is set to the best of a wide grid, round after round until none moves. Covariates
+        that `train` lacks are left out of the model.
 
         Args:
             train: Rows to count.
-            val: Rows on which weights are chosen, and nothing else.
+            val: Rows on which parameters are chosen, and nothing else.
             weighted: Take the column `weight` of both panels as counts; scale population weights to a mean near one,
-                or the half observations added to every state vanish beside them.
+                or the half observations added to every state vanish beside them. A worker's own past is not weighted.
 
         Raises:
             ModelError: The panels have different occupations, or no row to count.
@@ -121,149 +102,157 @@ class CountModel(ABC):
         if train.occupations.hash != val.occupations.hash:
             raise ModelError("train and val have different occupations; read both with one list")
         train.refuse_held_out_history()
-        counts, held_out = _count(train, weighted=weighted), _count(val, weighted=weighted)
-        if counts.first.sum() + counts.values.sum() <= 0:
+        rows, held_out = Histories(train), Histories(val)
+        self._coding, plans = self._bind(rows)
+        self._check_covariates(held_out)
+        self._count(rows, plans, train.row_weights(rows.row) if weighted else None)
+        self.occupations, self.weighted, self.datasets = train.occupations, weighted, train.datasets
+        self._choose(held_out, val.row_weights(held_out.row) if weighted else np.ones(len(held_out)))
+        return self
+
+    def _bind(self, histories: Histories) -> tuple[Coding, dict[str, Plan]]:
+        """Settle on the features that the training panel can give, and on their codes."""
+        column = {"age": "birth_year"}
+        plans = {
+            name: bound(plan, lambda feature: feature in EVERY_PANEL or histories.has(column.get(feature, feature)))
+            for name, plan in self.plans.items()
+        }
+        features = [name for plan in plans.values() for rung in plan if isinstance(rung, Rung) for name in rung.by]
+        used = dict.fromkeys(column.get(name, name) for name in features if name not in EVERY_PANEL)
+        self.covariates = list(used)
+        return Coding.of(histories, self.covariates), plans
+
+    def _count(self, histories: Histories, plans: Mapping[str, Plan], weights: Floats | None) -> None:
+        counted = np.ones(len(histories)) if weights is None else weights
+        if not counted.sum() > 0:
             raise ModelError(
                 "the training panel has no row of positive weight to count; check the split and the weights"
             )
-        self.occupations, self.weighted, self._counts = train.occupations, weighted, counts
-        self.datasets = train.datasets
-        self._choose_weights(counts, held_out)
-        return self
+        coding, first = self._coding_known(), histories.previous < 0
+        self._sizes = {"transitions": float(counted[~first].sum()), "first_rows": float(counted[first].sum())}
+        self._ladders = {}
+        for name, plan in plans.items():
+            rows, outcomes = _events(name, histories)
+            chosen = None if weights is None else weights[rows]
+            self._ladders[name] = Ladder.count(
+                plan,
+                self._base(name, histories, rows, outcomes, weights),
+                outcomes,
+                contexts=partial(_contexts, coding, histories, rows),
+                weights=chosen,
+            )
 
-    def _choose_weights(self, counts: PairCounts, held_out: PairCounts) -> None:
-        rows = Rows(counts, held_out.previous, held_out.occupation)
+    def _base(
+        self, name: str, histories: Histories, rows: Integers, outcomes: Integers, weights: Floats | None
+    ) -> Floats:
+        """The law under the lowest rung: all occupations for `first` and `next`, stays, and destinations of moves."""
+        num_titles = len(histories.panel.occupations)
+        if name == "stay":
+            counts = np.bincount(outcomes, None if weights is None else weights[rows], 2)
+            return np.array([0.0, 1.0]) if num_titles == 1 else _shares(counts)
+        if name == "move":
+            positive = slice(None) if weights is None else weights[rows] > 0
+            pairs = Tally.of(histories.previous[rows][positive], outcomes[positive], num_outcomes=num_titles)
+            return _shares(np.bincount(pairs.outcomes, minlength=num_titles))
+        return _shares(np.bincount(histories.occupation, weights, num_titles))
 
-        def loss_first(weights: Weights) -> float:
-            return float(-(held_out.first @ self._log_first(counts, weights)))
+    def _start(self) -> dict[str, float]:
+        """Values before anything is chosen."""
+        names = [name for ladder in self._ladders.values() for name in ladder.params]
+        return {name: untuned(name) if (given := self._params.get(name)) is None else given for name in names}
 
-        def loss_history(weights: Weights) -> float:
-            return float(-(held_out.values @ self._log_history(rows, weights)))
-
-        untuned = dict.fromkeys(self._params, UNTUNED)
-        self.weights = untuned | {name: value for name, value in self._params.items() if value is not None}
-        for name, value in self._params.items():
-            if value is None:
-                self.weights[name] = _best(loss_first if name == FIRST else loss_history, self.weights, name=name)
-        total_first, total_history = float(held_out.first.sum()), float(held_out.values.sum())
+    def _choose(self, histories: Histories, weights: Floats) -> None:
+        coding, losses = self._coding_known(), {}
+        self.weights = self._start()
+        plain = {name: untuned(name) if name in self._params else value for name, value in self.weights.items()}
+        free = {name for name in self.weights if self._params.get(name, 0.0) is None}
+        for name, ladder in self._ladders.items():
+            rows, outcomes = _events(name, histories)
+            some = weights[rows]
+            path = ladder.locate(histories, coding).path(rows, outcomes[:, None])
+            start = mean_loss(path.climb(plain), some)
+            self.weights |= choose(path, self.weights, free, some)
+            total = float(some.sum())
+            losses[name] = np.array([total, total * mean_loss(path.climb(self.weights), some), total * start])
+        history = [losses[name] for name in losses if name != "first"]
+        rows = history[0][0]
+        tuned, plain_loss = np.sum(history, axis=0)[1:]
         self.val_perplexity = {
-            "history": _perplexity(loss_history(self.weights), total_history),
-            "first": _perplexity(loss_first(self.weights), total_first),
-            "history_untuned": _perplexity(loss_history(untuned), total_history),
-            "first_untuned": _perplexity(loss_first(untuned), total_first),
+            "history": _perplexity(tuned, rows),
+            "first": _perplexity(losses["first"][1], losses["first"][0]),
+            "history_untuned": _perplexity(plain_loss, rows),
+            "first_untuned": _perplexity(losses["first"][2], losses["first"][0]),
         }
 
-    def log_p(self, previous: Integers, occupation: Integers) -> Floats:
-        """Natural-log probability of each occupation after each previous one, shape (N,); -1 marks first rows."""
-        counts = self._fitted()[1]
-        result: Floats = self._log_first(counts, self.weights)[occupation]
-        history = previous >= 0
-        result[history] = self._log_history(Rows(counts, previous[history], occupation[history]), self.weights)
-        return result
+    def log_p(self, histories: Histories, outcomes: Integers) -> Floats:
+        """Natural-log probabilities of M outcomes of each transition, shape (N, M)."""
+        climbs = self._climbs(histories)
+        p = np.empty(outcomes.shape)
+        for start in range(0, len(histories), BLOCK):
+            rows = np.arange(start, min(start + BLOCK, len(histories)))
+            first = histories.previous[rows] < 0
+            for part, of in ((rows[first], self._first), (rows[~first], self._later)):
+                p[part] = of(climbs, part, outcomes[part])
+        return np.log(p)
 
-    def law(self, previous: Integers) -> Floats:
-        """The whole law after each previous occupation as natural logs, shape (N, J); -1 marks first rows.
+    def laws(self, histories: Histories) -> Iterator[Floats]:
+        """The whole law as natural logs, in successive blocks of rows, (n, J) each."""
+        climbs, num_titles = self._climbs(histories), len(self._fitted())
+        step = max(1, CELLS // num_titles)
+        for start in range(0, len(histories), step):
+            rows = np.arange(start, min(start + step, len(histories)))
+            first = histories.previous[rows] < 0
+            law = np.empty((len(rows), num_titles))
+            law[first], law[~first] = self._first(climbs, rows[first]), self._later(climbs, rows[~first])
+            yield np.log(law)
 
-        Each distinct state is worked out once; rows sum to one after exp.
-        """
-        rows, row = self._distinct_laws(previous)
-        law: Floats = rows[row]
-        return law
+    def unseen(self, histories: Histories) -> dict[str, int]:
+        """Transitions with a text that training never saw, by covariate: they climb no higher than it is asked for."""
+        return self._coding_known().unseen(histories)
 
-    def predict(
-        self,
-        panel: Panel,
-        *,
-        titles: str = "observed",
-        keep_law: bool | None = None,
-        also: Sequence[str | int] = (),
-        top: int | None = None,
-    ) -> Predictions:
-        """Predict the target rows of a panel.
+    def _climbs(self, histories: Histories) -> dict[str, Climb]:
+        self._fitted()
+        self._check_covariates(histories)
+        return {name: ladder.locate(histories, self._coding_known()) for name, ladder in self._ladders.items()}
 
-        Args:
-            panel: Rows to predict, over the occupations the model was fitted on.
-            titles: "observed" for the probability of what happened, "all" for the whole law as well, (N, J).
-            keep_law: Store the whole law; by default with titles="all".
-            also: Further titles (or their indices) whose probability is wanted in every row.
-            top: Name this many of the most probable titles of every row.
+    def _first(self, climbs: Mapping[str, Climb], rows: Integers, outcomes: Integers | None = None) -> Floats:
+        return climbs["first"].probabilities(rows, outcomes, self.weights)
 
-        Raises:
-            ModelError: The model is not fitted, or the panel has other occupations.
-            OccupationsError: A title that is not on the list.
-        """
-        occupations = self._fitted()[0]
-        if titles not in ("observed", "all"):
-            raise ModelError(f"titles={titles!r} is unknown; choose 'observed' or 'all'")
-        if panel.occupations.hash != occupations.hash:
-            raise ModelError(
-                f"the panel's {len(panel.occupations)} occupations are not the {len(occupations)} that the {self.kind} "
-                "model was fitted on; read the panel with the model's list"
-            )
-        others = named(also, occupations)
-        rows = panel.transitions()
-        keep = titles == "all" if keep_law is None else keep_law
-        whole, best = self._of_laws(rows.previous, keep=keep, top=top)
-        log_p = self.log_p(rows.previous, rows.occupation)
-        log_p_previous = np.full(len(rows), np.nan)
-        history = ~rows.first
-        log_p_previous[history] = self.log_p(rows.previous[history], rows.previous[history])
-        return Predictions.from_transitions(
-            panel,
-            rows,
-            model=self.kind,
-            law="normalized",
-            titles=titles,
-            log_p=log_p,
-            log_p_raw=log_p,
-            log_p_previous=log_p_previous,
-            title_mass=np.ones(len(rows)),
-            log_p_all=whole,
-            log_p_of={title: self.log_p(rows.previous, np.full(len(rows), title)) for title in others},
-            top=best,
-            model_hash=self.hash,
-            kind=self.kind,
-        )
-
-    def _of_laws(
-        self, previous: Integers, *, keep: bool, top: int | None
-    ) -> tuple[NDArray[np.float32] | None, Top | None]:
-        """The whole law of each row, if it is kept, and its best titles, if they are asked for."""
-        if not keep and top is None:
-            return None, None
-        if keep:
-            check_whole_law_size(len(previous), len(self._fitted()[0]))
-        laws, row = self._distinct_laws(previous)
-        best = None if top is None else Top.of_law(laws, 0.0, count=top).take(row)
-        return laws.astype(np.float32)[row] if keep else None, best
+    def _later(self, climbs: Mapping[str, Climb], rows: Integers, outcomes: Integers | None = None) -> Floats:
+        """Probabilities of rows with a history, (n, M), or their whole law, (n, J)."""
+        if "next" in climbs:
+            return climbs["next"].probabilities(rows, outcomes, self.weights)
+        previous = climbs["stay"].histories.previous[rows][:, None]
+        go, stay = np.hsplit(climbs["stay"].probabilities(rows, None, self.weights), 2)
+        moves = climbs["move"].probabilities(rows, outcomes, self.weights)
+        titles = np.arange(moves.shape[1])[None, :] if outcomes is None else outcomes
+        with np.errstate(invalid="ignore"):  # a single title leaves nowhere to go
+            return np.where(titles == previous, stay, go * moves)
 
     def parameters(self) -> dict[str, float]:
-        """What was fitted, for display: transitions and first rows counted, pairs that occur, weights in use."""
-        counts = self._fitted()[1]
-        return {
-            "transitions": float(counts.values.sum()),
-            "first_rows": float(counts.first.sum()),
-            "pairs": float(len(counts.keys)),
-            **self.weights,
-        }
+        """What was fitted, for display: transitions and first rows counted, pairs kept, parameters in use."""
+        self._fitted()
+        pairs = sum(len(tally.keys) for ladder in self._ladders.values() for tally in ladder.tallies.values())
+        return {**self._sizes, "pairs": float(pairs), **self.weights}
 
     @property
     def hash(self) -> str:
-        """SHA-256 of kind, occupations, weights and counts, as hexadecimal text."""
-        occupations, counts = self._fitted()
-        digest = hashlib.sha256(json.dumps([self.kind, occupations.hash, self.weights]).encode())
-        for array in (counts.first, counts.keys, counts.values):
-            digest.update(array.tobytes())
+        """SHA-256 of kind, occupations, features, parameters and counts, as hexadecimal text."""
+        about = [self.kind, self._fitted().hash, self.weights, self._coding_known().values, self._plans_json()]
+        digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
+        for ladder in self._ladders.values():
+            for array in (ladder.base, *(a for tally in ladder.tallies.values() for a in (tally.keys, tally.values))):
+                digest.update(array.tobytes())
         return digest.hexdigest()
 
     def save(self, directory: str | Path, *, overwrite: bool = False) -> None:
-        """Write `laborllm.json` and `counts.parquet` (previous, null on first rows; occupation; count).
+        """Write `laborllm.json` and `counts.parquet` (ladder, rung, context, outcome, count).
 
         The directory is marked as not redistributable: a count of one is somebody's career.
         """
         from laborllm import __version__  # noqa: PLC0415  the package's own front door is above this layer
 
-        occupations, counts = self._fitted()
+        occupations = self._fitted()
         about = {
             "kind": self.kind,
             "version": __version__,
@@ -275,12 +264,16 @@ class CountModel(ABC):
             "val_perplexity": self.val_perplexity,
             "weighted": self.weighted,
             "datasets": self.datasets,
+            "covariates": self.covariates,
+            "values": self._coding_known().values,
+            "plans": self._plans_json(),
+            "sizes": self._sizes,
             "redistributable": False,
         }
         with output_directory(directory, overwrite=overwrite) as folder:
             text = json.dumps(about, ensure_ascii=False, indent=1)
             (folder / "laborllm.json").write_text(text + "\n", encoding="utf-8")
-            write_parquet(counts.to_table(), folder / "counts.parquet")
+            write_parquet(ladders_to_table(self._ladders), folder / "counts.parquet")
 
     @classmethod
     def load(cls, directory: str | Path) -> Self:
@@ -302,148 +295,211 @@ class CountModel(ABC):
             model.occupations = Occupations.from_json(json.dumps(about["occupations"]))
             model.weights, model.val_perplexity = about["weights"], about["val_perplexity"]
             model.weighted, model.datasets = about["weighted"], about["datasets"]
+            model.covariates, model._sizes = about["covariates"], about["sizes"]
+            model._coding = Coding(len(model.occupations), about["values"])
+            plans = plans_from_json(about["plans"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{source} describes no count model ({error!r}); fit and save it anew") from error
-        model._counts = PairCounts.from_table(
-            read_parquet(Path(directory) / "counts.parquet"), num_titles=len(model.occupations)
+        model._ladders = ladders_from_table(
+            read_parquet(Path(directory) / "counts.parquet"), plans, num_titles=len(model.occupations)
         )
         if model.hash != about["hash"]:
             raise ModelError(f"counts.parquet in {directory} is not the one laborllm.json describes; fit and save anew")
         return model
 
-    def _distinct_laws(self, previous: Integers) -> tuple[Floats, NDArray[np.int64]]:
-        """The law after each distinct state, (U, J), and the row of it that each transition takes, (N,)."""
-        num_titles = self._fitted()[1].num_titles
-        states, row = np.unique(previous, return_inverse=True)
-        laws: Floats = np.empty((len(states), num_titles))
-        step = max(1, CELLS // num_titles)
-        for start in range(0, len(states), step):
-            some = states[start : start + step]
-            log_p = self.log_p(np.repeat(some, num_titles), np.tile(np.arange(num_titles), len(some)))
-            laws[start : start + step] = log_p.reshape(len(some), num_titles)
-        return laws, row
+    def _plans_json(self) -> dict[str, Any]:
+        return plans_to_json({name: ladder.plan for name, ladder in self._ladders.items()})
 
-    def _fitted(self) -> tuple[Occupations, PairCounts]:
-        if self.occupations is None or self._counts is None:
+    def _coding_known(self) -> Coding:
+        if self._coding is None:
             raise ModelError(f"the {self.kind} model has no counts yet; call fit(train, val) first")
-        return self.occupations, self._counts
+        return self._coding
 
 
-class Uniform(CountModel):
-    """Every title has probability 1/J, first rows too: perplexity is exactly J."""
-
-    kind: ClassVar[str] = "uniform"
-
-    def __init__(self) -> None:
-        super().__init__()
-
-    def _log_first(self, counts: PairCounts, weights: Weights) -> Floats:  # noqa: ARG002
-        return np.full(counts.num_titles, -np.log(counts.num_titles))
-
-    def _log_history(self, rows: Rows, weights: Weights) -> Floats:  # noqa: ARG002
-        return np.full(len(rows.occupation), -np.log(rows.counts.num_titles))
+FIRST: Plan = (Rung("first"),)
 
 
 class Marginal(CountModel):
     """The share of each title among all training rows, one half added to each count, whatever came before."""
 
     kind: ClassVar[str] = "marginal"
-
-    def __init__(self, *, first_backoff: float | None = None) -> None:
-        super().__init__(first_backoff=first_backoff)
-
-    def _log_history(self, rows: Rows, weights: Weights) -> Floats:  # noqa: ARG002
-        return np.log(rows.counts.marginal)[rows.occupation]
+    plans: ClassVar[Mapping[str, Plan]] = {"first": FIRST, "next": ()}
 
 
-class Laplace(CountModel):
+class Uniform(CountModel):
+    """Every title has probability 1/J, first rows too: perplexity is exactly J."""
+
+    kind: ClassVar[str] = "uniform"
+    plans: ClassVar[Mapping[str, Plan]] = {"first": (), "next": ()}
+
+    def _base(
+        self,
+        name: str,  # noqa: ARG002
+        histories: Histories,
+        rows: Integers,  # noqa: ARG002
+        outcomes: Integers,  # noqa: ARG002
+        weights: Floats | None,  # noqa: ARG002
+    ) -> Floats:
+        num_titles = len(histories.panel.occupations)
+        return np.full(num_titles, 1 / num_titles)
+
+
+class Laplace(Uniform):
     """Transition frequencies with one added to every cell, first rows too: the usual strawman, kept as a yardstick."""
 
     kind: ClassVar[str] = "laplace"
+    plans: ClassVar[Mapping[str, Plan]] = {"first": FIRST, "next": (Rung("next", ("previous",)),)}
 
-    def __init__(self) -> None:
-        super().__init__()
+    @classmethod
+    def _names(cls) -> list[str]:
+        return []
 
-    def _log_first(self, counts: PairCounts, weights: Weights) -> Floats:  # noqa: ARG002
-        law: Floats = (counts.first + 1) / (counts.first.sum() + counts.num_titles)
-        return np.log(law)
-
-    def _log_history(self, rows: Rows, weights: Weights) -> Floats:  # noqa: ARG002
-        return np.log((rows.seen + 1) / (rows.counts.leaving[rows.previous] + rows.counts.num_titles))
+    def _start(self) -> dict[str, float]:
+        """One in each of J cells is a back-off of J to the uniform law."""
+        return dict.fromkeys(("first_backoff", "next_backoff"), float(len(self._fitted())))
 
 
 class Markov(CountModel):
     """Transition frequencies backed off to the marginal m: (C_jk + b m_k) / (C_j + b)."""
 
     kind: ClassVar[str] = "markov"
-
-    def __init__(self, *, backoff: float | None = None, first_backoff: float | None = None) -> None:
-        super().__init__(backoff=backoff, first_backoff=first_backoff)
-
-    def _log_history(self, rows: Rows, weights: Weights) -> Floats:
-        total, prior = rows.counts.leaving[rows.previous], rows.counts.marginal[rows.occupation]
-        return np.log(_shrunk(rows.seen, total, prior=prior, weight=weights["backoff"]))
+    plans: ClassVar[Mapping[str, Plan]] = {"first": FIRST, "next": (Rung("next", ("previous",)),)}
 
 
 class TwoStage(CountModel):
-    """Whether a worker stays, then where a mover goes; each is a count backed off to what all states share.
+    """Whether a worker stays, then where a mover goes.
 
-    stay_j = (C_jj + b_s g) / (C_j + b_s), with g the share of stays among all transitions;
-    move_jk = (C_jk + b_m d_k) / (sum over l != j of C_jl + b_m d_l) for k != j, with d the shares of all destinations.
+    Stays are counted after each occupation and backed off to the share of stays among all transitions; moves are
+    counted after each occupation, discounted, and backed off to the shares of titles among all pairs (origin,
+    destination) that occur, as Kneser and Ney (1995) do for words.
     """
 
     kind: ClassVar[str] = "two-stage"
-
-    def __init__(
-        self,
-        *,
-        stay_backoff: float | None = None,
-        move_backoff: float | None = None,
-        first_backoff: float | None = None,
-    ) -> None:
-        super().__init__(stay_backoff=stay_backoff, move_backoff=move_backoff, first_backoff=first_backoff)
-
-    def _log_history(self, rows: Rows, weights: Weights) -> Floats:
-        counts, b_stay, b_move = rows.counts, weights["stay_backoff"], weights["move_backoff"]
-        total, stays = counts.leaving[rows.previous], counts.staying[rows.previous]
-        log_p = np.log(_shrunk(stays, total, prior=counts.stay_share, weight=b_stay))
-        move = rows.previous != rows.occupation
-        origin, arrival = rows.previous[move], rows.occupation[move]
-        total, moves = total[move], (total - stays)[move]
-        log_p[move] = (
-            np.log(_shrunk(moves, total, prior=1.0 - counts.stay_share, weight=b_stay))
-            + np.log(rows.seen[move] + b_move * counts.destinations[arrival])
-            - np.log(moves + b_move * (1.0 - counts.destinations[origin]))
-        )
-        return log_p
+    plans: ClassVar[Mapping[str, Plan]] = {
+        "first": FIRST,
+        "stay": (Rung("stay", ("previous",)),),
+        "move": (Exclusion(), Rung("move", ("previous",), discounted=True)),
+    }
 
 
-MODELS: dict[str, type[CountModel]] = {model.kind: model for model in (Uniform, Marginal, Laplace, Markov, TwoStage)}
+class Markov2(CountModel):
+    """The two-stage model with finer counts after the last two rows of a history.
+
+    Below the counts after the last row stand, for moves, those after the row before it alone.
+    """
+
+    kind: ClassVar[str] = "markov-2"
+    plans: ClassVar[Mapping[str, Plan]] = {
+        "first": FIRST,
+        "stay": (Rung("stay", ("previous",)), Rung("stay_second", ("second", "previous"))),
+        "move": (
+            Rung("to_second", ("second",), discounted=True),
+            Exclusion(),
+            Rung("move", ("previous",), discounted=True),
+            Rung("move_second", ("second", "previous"), discounted=True),
+        ),
+    }
 
 
-def _shrunk(count: Floats, total: Floats | float, *, prior: Floats | float, weight: float) -> Floats:
-    """A frequency pulled to its prior by `weight` pseudo-observations: raw at 0, the prior at infinity."""
-    shrunk: Floats = (count + weight * prior) / (total + weight)
-    return shrunk
+class Tenure(CountModel):
+    """Second order in spells: stays by tenure, moves by the last two different occupations."""
+
+    kind: ClassVar[str] = "tenure"
+    plans: ClassVar[Mapping[str, Plan]] = {
+        "first": FIRST,
+        "stay": (Rung("stay_tenure", ("tenure",)), Rung("stay", ("previous", "tenure"))),
+        "move": (
+            Rung("to_before", ("before",), discounted=True),
+            Exclusion(),
+            Rung("move", ("previous",), discounted=True),
+            Rung("move_before", ("before", "previous"), discounted=True),
+        ),
+    }
 
 
-def _best(loss: Callable[[Weights], float], weights: Weights, *, name: str) -> float:
-    """The weight of `GRID` with the smallest loss, the others held; one where the loss does not depend on it."""
-    losses = np.array([loss({**weights, name: float(weight)}) for weight in GRID])
-    return UNTUNED if losses.min() == losses.max() else float(GRID[losses.argmin()])
+class OwnHistory(CountModel):
+    """The tenure model, with movers drawn to the occupations of their own past, the more recent the more."""
+
+    kind: ClassVar[str] = "own-history"
+    plans: ClassVar[Mapping[str, Plan]] = {**Tenure.plans, "move": (*Tenure.plans["move"], OwnPast())}
+
+
+class Covariates(CountModel):
+    """The own-history model by gender, education, age band, period and gap, as far as the panel has them.
+
+    Age needs `birth_year`. First rows are counted by age, education and gender.
+    """
+
+    kind: ClassVar[str] = "covariates"
+    plans: ClassVar[Mapping[str, Plan]] = {
+        "first": (
+            Rung("first"),
+            Rung("first_age", ("age",), discounted=True),
+            Rung("first_education", ("age", "education"), discounted=True),
+            Rung("first_gender", ("age", "education", "gender"), discounted=True),
+        ),
+        "stay": (
+            Rung("stay_tenure", ("tenure",)),
+            Rung("stay_gap", ("tenure", "gap")),
+            Rung("stay_period", ("tenure", "gap", "period")),
+            Rung("stay_age", ("tenure", "gap", "period", "age")),
+            Rung("stay", ("previous", "tenure", "gap")),
+            Rung("stay_finest", ("previous", "tenure", "gap", "age")),
+        ),
+        "move": (
+            Rung("to_gender", ("gender",)),
+            Rung("to_education", ("gender", "education")),
+            Rung("to_age", ("gender", "education", "age")),
+            Rung("to_before", ("before",), discounted=True),
+            Exclusion(),
+            Rung("move", ("previous",), discounted=True),
+            Rung("move_gender", ("previous", "gender"), discounted=True),
+            Rung("move_education", ("previous", "gender", "education"), discounted=True),
+            Rung("move_before", ("before", "previous"), discounted=True),
+            OwnPast(),
+        ),
+    }
+
+
+MODELS: dict[str, type[CountModel]] = {
+    model.kind: model
+    for model in (Uniform, Marginal, Laplace, Markov, TwoStage, Markov2, Tenure, OwnHistory, Covariates)
+}
+
+
+def _events(name: str, histories: Histories) -> tuple[Integers, Integers]:
+    """Transitions that a ladder is about, and what happened in them: an occupation, or whether a worker stayed."""
+    first, stayed = histories.previous < 0, histories.previous == histories.occupation
+    if name == "stay":
+        rows = np.flatnonzero(~first)
+        return rows, stayed[rows].astype(np.int64)
+    rows = np.flatnonzero({"first": first, "next": ~first, "move": ~first & ~stayed}[name])
+    return rows, histories.occupation[rows]
+
+
+def _contexts(coding: Coding, histories: Histories, rows: Integers, by: tuple[str, ...]) -> Integers:
+    return coding.contexts(histories, by)[rows]
+
+
+def _shares(counts: NDArray[Any]) -> Floats:
+    """Shares, one half added to each count."""
+    shares: Floats = (counts + 0.5) / (counts + 0.5).sum()
+    return shares
 
 
 def _perplexity(loss: float, total: float) -> float | None:
     return float(np.exp(loss / total)) if total > 0 else None
 
 
-def _positive(name: str, value: float | None) -> float | None:
-    if value is not None and not 0 < value < np.inf:
-        raise ModelError(f"{name}={value} is no back-off weight; give a positive number, or None to choose it on val")
-    return value
+RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
+    "backoff": (lambda value: 0 < value < np.inf, "a positive number"),
+    "discount": (lambda value: 0 <= value < 1, "a number from 0 up, below 1"),
+    "retention": (lambda value: 0 < value <= 1, "a number above 0, 1 at most"),
+}
 
 
-def _count(panel: Panel, *, weighted: bool) -> PairCounts:
-    rows = panel.transitions()
-    weights = panel.row_weights(rows.row) if weighted else None
-    return PairCounts.of(rows.previous, rows.occupation, num_titles=len(panel.occupations), weights=weights)
+def _check(name: str, value: float | None) -> None:
+    quantity = name.rsplit("_", 1)[1]
+    fits, words = RANGES[quantity]
+    if value is not None and not fits(value):
+        raise ModelError(f"{name}={value} is no {quantity}; give {words}, or None to choose it on val")

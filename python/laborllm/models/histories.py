@@ -6,15 +6,18 @@ earlier rows, or does not change.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from laborllm.panel import Panel
+from laborllm.spells import Spells
 
 Integers = NDArray[np.int64]
 
@@ -46,17 +49,20 @@ class Histories:
     @cached_property
     def states(self) -> Integers:
         """State of every row of the panel, targets or not."""
-        return self.panel.states().astype(np.int64)
+        states: Integers = self.panel.states().astype(np.int64)
+        return states
 
     @cached_property
     def worker(self) -> Integers:
         """Worker, in [0, W)."""
-        return np.searchsorted(self.panel.starts, self.row, side="right") - 1
+        worker: Integers = np.searchsorted(self.panel.starts, self.row, side="right") - 1
+        return worker
 
     @cached_property
     def position(self) -> Integers:
         """Earlier rows of the worker."""
-        return self.row - self.panel.starts[self.worker]
+        position: Integers = self.row - self.panel.starts[self.worker]
+        return position
 
     @cached_property
     def occupation(self) -> Integers:
@@ -66,33 +72,26 @@ class Histories:
     @cached_property
     def previous(self) -> Integers:
         """State of the row before."""
-        return self._state_at(self.row - 1)
+        return self._spells.previous
 
     @cached_property
     def second(self) -> Integers:
         """State two rows before, equal to `previous` or not."""
-        return self._state_at(self.row - 2)
+        return np.where(self.position > 1, self.states[np.maximum(self.row - 2, 0)], -1)
 
     @cached_property
     def before(self) -> Integers:
         """The last state that differs from `previous`."""
-        return self._state_at(self.spell_start - 1)
+        return self._spells.before
 
     @cached_property
     def tenure(self) -> Integers:
         """Successive rows in `previous` so far, 0 on first rows."""
-        return self.row - self.spell_start
+        return self._spells.tenure
 
     @cached_property
-    def spell_start(self) -> Integers:
-        """Row in which the spell in `previous` began; the row itself on first rows."""
-        states, starts = self.states, self.panel.starts[:-1]
-        rows = np.arange(len(states))
-        begins = np.ones(len(states), bool)
-        begins[1:] = states[1:] != states[:-1]
-        begins[starts[starts < len(states)]] = True
-        spell = np.maximum.accumulate(np.where(begins, rows, 0))
-        return np.where(self.position > 0, spell[np.maximum(self.row - 1, 0)], self.row)
+    def _spells(self) -> Spells:
+        return Spells.of(self.states, self.panel.starts).take(self.row)
 
     @cached_property
     def year(self) -> Integers:
@@ -110,8 +109,8 @@ class Histories:
         """Whether the panel has a column."""
         return column in self.panel.table.column_names
 
-    def words(self, column: str) -> pa.Array[Any]:
-        """A covariate as text, null where it is not known.
+    def words(self, column: str) -> pa.DictionaryArray[Any]:
+        """A covariate as text, null where it is not known, shape (N,).
 
         Gender, race and birth year are the worker's first value that is not null, education is that of the row to be
         predicted, any other column that of the worker's first row: what a resume shows at that place.
@@ -120,20 +119,23 @@ class Histories:
             PanelError: The panel has no such column.
         """
         values = self.panel.column(column)
-        if pa.types.is_dictionary(values.type):
-            values = values.cast(values.type.value_type)
-        values = values.cast(pa.large_string())
-        if column in TARGET:
-            return values.take(pa.array(self.row))
+        if not pa.types.is_dictionary(values.type):
+            values = values.dictionary_encode()
         starts = self.panel.starts[:-1]
         if column in FIXED:
             starts = _first_known(values, starts)
-        return values.take(pa.array(starts[self.worker]))
+        rows = self.row if column in TARGET else starts[self.worker]
+        indices = values.indices.take(pa.array(rows))
+        return pa.DictionaryArray.from_arrays(indices, values.dictionary.cast(pa.large_string()))
 
-    def _state_at(self, row: Integers) -> Integers:
-        """States of earlier rows, -1 where they lie before the worker's first."""
-        inside = row >= self.panel.starts[self.worker]
-        return np.where(inside, self.states[np.maximum(row, 0)], -1)
+    def codes(self, column: str, known: Sequence[str]) -> Integers:
+        """The place of a covariate's text among K known ones, K where it is null, K + 1 where it is none of them."""
+        words = self.words(column)
+        places = pc.index_in(words.dictionary, pa.array(known, pa.large_string())).fill_null(len(known) + 1)
+        table = np.append(places.to_numpy(zero_copy_only=False).astype(np.int64), len(known))
+        null = len(table) - 1
+        codes: Integers = table[words.indices.fill_null(null).to_numpy(zero_copy_only=False)]
+        return codes
 
 
 def _first_known(values: pa.Array[Any], starts: Integers) -> Integers:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, NoReturn, Self
 
@@ -23,7 +22,6 @@ from laborllm.models.logit.penalised import MultinomialLogit
 from laborllm.models.logit.penalty import Sample, follow
 from laborllm.occupations import Occupations
 from laborllm.panel import Panel
-from laborllm.predictions import Predictions
 
 PATH_TOL = 1e-4
 """How near the optimum penalties are compared, as a share of the objective."""
@@ -53,8 +51,6 @@ class Logit(ClosedForm):
         path: Every penalty tried and the perplexity of the validation rows under it.
         val_perplexity: Perplexity per validation transition after `fit`, of rows with `history`, of `first` rows
             and of `all`; None where there is no such row.
-        unseen: Rows of the last panel predicted whose year, age band or covariate did not occur in training, by name;
-            their dummies are zero, as those of a level without an effect would be.
     """
 
     kind: ClassVar[str] = "logit"
@@ -65,7 +61,6 @@ class Logit(ClosedForm):
         self.l2: float | None = None
         self.path: dict[float, float] = {}
         self.val_perplexity: dict[str, float | None] = {}
-        self.unseen: dict[str, int] = {}
         self.weighted = False
         self._features: Features | None = None
         self._law: TitleLaw | None = None
@@ -122,27 +117,6 @@ class Logit(ClosedForm):
         self.weighted, self.val_perplexity = weighted, chosen_on.perplexity(law)
         return self
 
-    def predict(
-        self,
-        panel: Panel,
-        *,
-        titles: str = "observed",
-        keep_law: bool | None = None,
-        also: Sequence[str | int] = (),
-        top: int | None = None,
-    ) -> Predictions:
-        """Predict the target rows of a panel as every estimator does, and count what training never saw (`unseen`).
-
-        Warns:
-            UserWarning: There are such rows; their number stands beside each name.
-        """
-        predictions = super().predict(panel, titles=titles, keep_law=keep_law, also=also, top=top)
-        self.unseen = self._known()[0].unseen(Histories(panel))
-        if self.unseen:
-            counts = ", ".join(f"{name} ({count} rows)" for name, count in self.unseen.items())
-            warnings.warn(f"values that training never saw have no effect in: {counts}", stacklevel=2)
-        return predictions
-
     def laws(self, histories: Histories) -> Iterator[Floats]:
         """The whole law as natural logs, in successive blocks of rows, (n, J) each; a row sums to one after exp."""
         features, law = self._known()
@@ -152,6 +126,13 @@ class Logit(ClosedForm):
         """Natural-log probabilities of M outcomes of each transition, shape (N, M), for `outcomes` (N, M) in [0, J)."""
         features, law = self._known()
         return law.log_p(features.matrix(histories), outcomes)
+
+    def unseen(self, histories: Histories) -> dict[str, int]:
+        """Transitions whose year, age band or covariate did not occur in training, by name, where there are any.
+
+        Their dummies are zero, as those of a level without an effect would be.
+        """
+        return self._known()[0].unseen(histories)
 
     @property
     def features(self) -> list[str]:

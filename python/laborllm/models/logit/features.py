@@ -127,13 +127,13 @@ def _words(histories: Histories, trait: str) -> pa.Array[Any]:
     """
     if trait == "year":
         return pa.array(histories.year).cast(pa.large_string())
-    words = _age_bands(histories) if trait == "age" else histories.words(trait)
+    words = _age_bands(histories) if trait == "age" else histories.words(trait).cast(pa.large_string())
     return words.fill_null(MISSING)
 
 
 def _age_bands(histories: Histories) -> pa.Array[Any]:
     """The first year of each row's age band as text, null where it is not known."""
-    words = histories.words("birth_year")
+    words = histories.words("birth_year").cast(pa.large_string())
     try:
         born = words.cast(pa.float64()).to_numpy(zero_copy_only=False)
     except pa.ArrowInvalid as error:
@@ -149,14 +149,15 @@ def _durations(histories: Histories) -> tuple[Integers, Integers]:
     Both are zero on first rows.
     """
     years = histories.panel.years().astype(np.int64)
-    latest = np.maximum(histories.row - 1, histories.spell_start)
-    begin = histories.panel.starts[histories.worker]
-    return years[latest] - years[histories.spell_start], histories.year - years[begin]
+    begin = histories.row - histories.tenure
+    latest = np.maximum(histories.row - 1, begin)
+    first = histories.panel.starts[histories.worker]
+    return years[latest] - years[begin], histories.year - years[first]
 
 
 def _education_changed(histories: Histories) -> NDArray[np.bool_]:
     """Whether the level in the row to be predicted is another than in the row before; unknown is a level here."""
-    now = histories.words("education").fill_null(MISSING)
+    now = _words(histories, "education")
     column = histories.panel.column("education").cast(pa.large_string()).fill_null(MISSING)
     earlier = np.where(histories.position > 0, histories.row - 1, histories.row)
     changed: NDArray[np.bool_] = pc.not_equal(now, column.take(pa.array(earlier))).to_numpy(zero_copy_only=False)

@@ -1,0 +1,117 @@
+"""What a count is conditioned on: a tuple of features of the history, as one integer per transition."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from laborllm.errors import ModelError, PanelError
+from laborllm.models.histories import Histories
+
+Integers = NDArray[np.int64]
+
+STATES = ("previous", "second", "before")
+"""Features whose values are states."""
+TENURES = 8
+"""Tenure is counted up to so many rows; ours."""
+GAPS = 3
+"""Years since the row before are counted up to so many; ours."""
+BAND = 4
+"""Years of an age band; ours."""
+YOUNGEST = 14
+PERIOD = 5
+"""Years of a period; ours."""
+EPOCH = 1900
+BANDS = 32
+"""Bands of age and periods that are told apart."""
+
+
+@dataclass(frozen=True)
+class Coding:
+    """How features become small integers, settled on the training rows.
+
+    Attributes:
+        num_titles: J.
+        values: The texts that each covariate held in training, in order; others have no code of their own.
+    """
+
+    num_titles: int
+    values: dict[str, list[str]]
+
+    @classmethod
+    def of(cls, histories: Histories, covariates: Sequence[str]) -> Coding:
+        """The coding of the training rows; `birth_year` is read as a number and needs none."""
+        names = [name for name in covariates if name != "birth_year"]
+        values = {name: sorted(set(histories.words(name).unique().to_pylist()) - {None}) for name in names}
+        return cls(len(histories.panel.occupations), values)
+
+    def unseen(self, histories: Histories) -> dict[str, int]:
+        """Rows whose covariate holds a text that training never saw, by covariate, where there are any."""
+        counts = {name: int((histories.codes(name, known) > len(known)).sum()) for name, known in self.values.items()}
+        return {name: count for name, count in counts.items() if count}
+
+    def contexts(self, histories: Histories, by: Sequence[str]) -> Integers:
+        """One integer in [0, `size(by)`) per transition, shape (N,), the same only where all features are."""
+        keys = np.zeros(len(histories), np.int64)
+        for name in by:
+            keys = keys * self._size(name) + self._codes(histories, name)
+        return keys
+
+    def size(self, by: Sequence[str]) -> int:
+        """How many contexts there may be.
+
+        Raises:
+            ModelError: More than int64 holds together with an outcome.
+        """
+        size = 1
+        for name in by:
+            size *= self._size(name)
+        if size * self.num_titles >= 2**63:
+            raise ModelError(
+                f"{' x '.join(by)} make {size:.1e} contexts of {self.num_titles} titles; condition on less"
+            )
+        return size
+
+    def _size(self, name: str) -> int:
+        if name in STATES:
+            return self.num_titles + 1
+        if name in self.values:
+            return len(self.values[name]) + 2
+        return {"tenure": TENURES, "gap": GAPS, "age": BANDS, "period": BANDS}[name] + 1
+
+    def _codes(self, histories: Histories, name: str) -> Integers:
+        if name in STATES:
+            states: Integers = getattr(histories, name)
+            return np.where(states < 0, self.num_titles, states)
+        if name == "tenure":
+            return np.minimum(histories.tenure, TENURES)
+        if name == "gap":
+            return np.minimum(histories.gap, GAPS)
+        if name == "period":
+            return _band(histories.year, EPOCH, PERIOD)
+        if name == "age":
+            return _age(histories)
+        return histories.codes(name, self.values[name])
+
+
+def _band(numbers: Any, start: int, width: int) -> Integers:
+    bands: Integers = np.clip((numbers - start) // width, 0, BANDS - 1).astype(np.int64)
+    return bands
+
+
+def _age(histories: Histories) -> Integers:
+    words = histories.words("birth_year")
+    try:
+        years = pc.cast(words.dictionary, pa.float64()).to_numpy(zero_copy_only=False)
+    except pa.ArrowInvalid as error:
+        raise PanelError(f"the column 'birth_year' does not hold years ({error}); cast it to integers") from error
+    null = len(years)
+    born = np.append(years, np.nan)[words.indices.fill_null(null).to_numpy(zero_copy_only=False)]
+    known = np.isfinite(born)
+    return np.where(known, _band(histories.year - np.where(known, born, 0), YOUNGEST, BAND), BANDS)
