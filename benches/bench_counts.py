@@ -2,9 +2,9 @@
 
 Counting: the same integer keys are counted by `Tally.of`, by pyarrow's group_by and by pandas' groupby, on 10 million
 rows of the world `occupations-330-words`. From a panel: `TwoStage` counts stays, moves and first rows of a checked
-panel; pandas shifts titles within workers and groups pairs of them, once with titles as categories and once as text. The
-pairs are compared. Perplexities: every count model is fitted on `train`, its parameters chosen on `val`, and read once
-on `test`, on panels in the form of the design given as folders with `careers.parquet` and `occupations.csv`.
+panel; pandas shifts titles within workers and groups pairs of them, once with titles as categories and once as text.
+The pairs are compared. Perplexities: every count model is fitted on `train`, its parameters chosen on `val`, and read
+once on `test`, on panels in the form of the design, given as folders with `careers.parquet` and `occupations.csv`.
 
     python benches/bench_counts.py [PANEL_FOLDER ...] [--rows 10_000_000] [--rounds 5]
 

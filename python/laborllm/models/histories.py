@@ -21,8 +21,6 @@ from laborllm.spells import Spells
 
 Integers = NDArray[np.int64]
 
-FIXED = frozenset({"gender", "race", "birth_year"})
-"""Columns of which a worker's first value that is not null counts everywhere."""
 TARGET = frozenset({"education"})
 """Columns whose value in the row to be predicted is known; of all others that of the worker's first row counts."""
 
@@ -112,8 +110,8 @@ class Histories:
     def words(self, column: str) -> pa.DictionaryArray[Any]:
         """A covariate as text, null where it is not known, shape (N,).
 
-        Gender, race and birth year are the worker's first value that is not null, education is that of the row to be
-        predicted, any other column that of the worker's first row: what a resume shows at that place.
+        Education is that of the row to be predicted, any other column that of the worker's first row (of gender, race
+        and birth year the first that is not null, which a panel has in every row): what a resume shows at that place.
 
         Raises:
             PanelError: The panel has no such column.
@@ -121,10 +119,7 @@ class Histories:
         values = self.panel.column(column)
         if not pa.types.is_dictionary(values.type):
             values = values.dictionary_encode()
-        starts = self.panel.starts[:-1]
-        if column in FIXED:
-            starts = _first_known(values, starts)
-        rows = self.row if column in TARGET else starts[self.worker]
+        rows = self.row if column in TARGET else self.panel.starts[self.worker]
         indices = values.indices.take(pa.array(rows))
         return pa.DictionaryArray.from_arrays(indices, values.dictionary.cast(pa.large_string()))
 
@@ -136,13 +131,3 @@ class Histories:
         null = len(table) - 1
         codes: Integers = table[words.indices.fill_null(null).to_numpy(zero_copy_only=False)]
         return codes
-
-
-def _first_known(values: pa.Array[Any], starts: Integers) -> Integers:
-    """The first row of each worker that is not null, or the first one where all are."""
-    if not len(starts):
-        return starts
-    known = np.where(values.is_valid().to_numpy(zero_copy_only=False), np.arange(len(values)), len(values))
-    first = np.minimum.reduceat(known, starts)
-    ends = np.append(starts[1:], len(values))
-    return np.where(first < ends, first, starts)

@@ -9,7 +9,7 @@ import numpy as np
 from laborllm.models.logit.likelihood import Multinomial
 from laborllm.models.logit.newton import maximise
 from laborllm.models.logit.sample import Booleans, Sample
-from laborllm.models.pairs import Floats
+from laborllm.models.tallies import Floats
 
 
 def hopeless_states(x: Floats, sample: Sample) -> Booleans:

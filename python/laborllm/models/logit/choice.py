@@ -28,7 +28,7 @@ from laborllm.models.logit.sample import (
     settled_cov_type,
     table,
 )
-from laborllm.models.pairs import Floats
+from laborllm.models.tallies import Floats
 
 
 def multinomial_logit(

@@ -9,7 +9,7 @@ from scipy import linalg
 
 from laborllm.models.logit.newton import Likelihood, Optimum, cholesky, scaled
 from laborllm.models.logit.sample import CovType
-from laborllm.models.pairs import Floats, Integers
+from laborllm.models.tallies import Floats, Integers
 
 FLAT = 1e-12  # curvature along an eigenvector, in units of its variables, that counts as none
 SCORE_CELLS = 1 << 22

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from laborllm.errors import ModelError
 from laborllm.models.logit.sample import Booleans, availability
-from laborllm.models.pairs import Floats, Integers
+from laborllm.models.tallies import Floats, Integers
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from scipy import linalg
 from laborllm.errors import ModelError
 from laborllm.models.logit.likelihood import ChoiceLikelihood
 from laborllm.models.logit.newton import Watch, scaled
-from laborllm.models.pairs import Floats
+from laborllm.models.tallies import Floats
 
 DEPENDENT = 1e-12  # one minus the R² at which a column counts as a combination of the others
 PART = 1e-4  # share of the largest part below which a variable is no part of a combination

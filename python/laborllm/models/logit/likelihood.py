@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from laborllm.models.logit.sample import Booleans, Sample
-from laborllm.models.pairs import Floats, Integers
+from laborllm.models.tallies import Floats, Integers
 
 BLOCK_CELLS = 1 << 22  # numbers in the widest array of a block of rows
 

@@ -24,7 +24,7 @@ from laborllm.models.logit.nests import Nested, Nests, nest_positions
 from laborllm.models.logit.newton import maximise
 from laborllm.models.logit.results import NestedResults
 from laborllm.models.logit.sample import Booleans, CovType, Sample, refuse_many, refuse_unknown, settled_cov_type, table
-from laborllm.models.pairs import Floats, Integers
+from laborllm.models.tallies import Floats, Integers
 
 
 def nested_logit(

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from laborllm.errors import ModelError
 from laborllm.models.logit.likelihood import ChoiceLikelihood
 from laborllm.models.logit.sample import Booleans, Sample
-from laborllm.models.pairs import Floats, Integers
+from laborllm.models.tallies import Floats, Integers
 
 Nests = Mapping[str, Sequence[str | int]] | ArrayLike
 

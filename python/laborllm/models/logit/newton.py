@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 from scipy import linalg
 
-from laborllm.models.pairs import Floats, Integers
+from laborllm.models.tallies import Floats, Integers
 
 MAX_ITERATIONS = 200
 MAX_GRADIENT = 1e-6

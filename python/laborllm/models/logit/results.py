@@ -15,7 +15,7 @@ from laborllm.models.logit import summary
 from laborllm.models.logit.likelihood import Conditional, Multinomial
 from laborllm.models.logit.nests import Nested, nest_positions
 from laborllm.models.logit.sample import CovType, Sample, availability, table
-from laborllm.models.pairs import Floats, Integers
+from laborllm.models.tallies import Floats, Integers
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from laborllm.errors import ModelError
-from laborllm.models.pairs import Floats, Integers
+from laborllm.models.tallies import Floats, Integers
 
 Booleans = NDArray[np.bool_]
 CovType = Literal["classical", "robust", "cluster"]
