@@ -19,7 +19,7 @@ from laborllm.models.histories import Histories
 from laborllm.models.logit.features import Features
 from laborllm.models.logit.law import TitleLaw
 from laborllm.models.logit.penalised import MultinomialLogit
-from laborllm.models.logit.penalty import Sample, follow
+from laborllm.models.logit.penalty import Rows, follow
 from laborllm.occupations import Occupations
 from laborllm.panel import Panel
 
@@ -107,7 +107,7 @@ class Logit(ClosedForm):
                 "check the split and the weights"
             )
         features = Features.of(rows, taken)
-        fitted, chosen_on = Sample.of(rows, features, weights), Sample.of(held_out, features, val_weights)
+        fitted, chosen_on = Rows.of(rows, features, weights), Rows.of(held_out, features, val_weights)
         law = TitleLaw(MultinomialLogit(tol=PATH_TOL, warm_start=True), len(train.occupations), float(weights.sum()))
         path = {} if self._params["l2"] is not None else follow(law, fitted, chosen_on)
         l2 = self._params["l2"] or min(path, key=lambda tried: path[tried])

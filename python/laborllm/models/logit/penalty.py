@@ -21,7 +21,7 @@ PENALTIES: tuple[float, ...] = tuple((10.0 ** (np.arange(6, -7, -1) / 2)).tolist
 
 
 @dataclass(frozen=True, eq=False)
-class Sample:
+class Rows:
     """N rows with features.
 
     Attributes:
@@ -48,7 +48,7 @@ class Sample:
         return {name: _perplexity(log_p[of], self.weights[of]) for name, of in rows.items()}
 
 
-def follow(law: TitleLaw, train: Sample, val: Sample) -> dict[float, float]:
+def follow(law: TitleLaw, train: Rows, val: Rows) -> dict[float, float]:
     """Fit under one penalty after another, from strong to weak, until the perplexity of `val` rises.
 
     Each fit begins at the last; the best one is left in the law's logit.
