@@ -101,7 +101,7 @@ def test_the_gradient_in_new_coordinates_is_the_transpose_of_the_way_back(interc
     given = objective_of(2, intercept=intercept, columns=columns)
     coordinates = Coordinates.of(given)
     rng = np.random.default_rng(0)
-    z = rng.normal(size=(columns + 1, given.num_classes))
+    z = rng.normal(size=(len(coordinates.scale) + 1, given.num_classes))
     slopes, levels = rng.normal(size=(columns, given.num_classes)), rng.normal(size=given.num_classes)
     step, shift = coordinates.parameters(z)
     there = np.vdot(step, slopes) + np.vdot(shift, levels)
@@ -223,6 +223,17 @@ def test_the_new_coordinates_save_most_iterations_where_columns_are_rare_and_ove
     slow = MultinomialLogit(l2=0.1, tol=1e-8).fit(x, y)
     assert fast.objective_ == pytest.approx(slow.objective_, rel=2e-8)
     assert fast.n_iter_ < slow.n_iter_ / 2
+
+
+def test_directions_that_the_data_do_not_bend_are_left_out_and_a_warm_start_forgets_them():
+    x, y = sample(15, columns=4)
+    wide = np.hstack([x, x @ np.ones((4, 2)), np.zeros((60, 3)), np.ones((60, 1))])
+    assert Coordinates.of(Objective(wide, y, np.ones(60), 4, 1.0, intercept=True)).axes.shape == (10, 4)
+    peer = LogisticRegression(solver="newton-cholesky", tol=1e-10).fit(wide, y)
+    model = MultinomialLogit(tol=TIGHT, warm_start=True).fit(wide, y)
+    assert model.coef_ == pytest.approx(peer.coef_, abs=1e-6)
+    model.coef_ = model.coef_ + np.random.default_rng(0).normal(size=model.coef_.shape)
+    assert model.fit(wide, y).coef_ == pytest.approx(peer.coef_, abs=1e-6)
 
 
 def test_perfect_separation_has_a_finite_optimum():

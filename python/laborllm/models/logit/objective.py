@@ -20,6 +20,9 @@ Integers = NDArray[np.int64]
 
 BLOCK = 1024
 """Rows worked on at a time: probabilities of so many rows and hundreds of classes stay in a core's cache."""
+FLAT = 1e-10
+"""Directions whose eigenvalue is below this share of l2 are left out: they lower the objective by that share of the sum
+of weights at most, as the gradient along them is at most the root of twice their eigenvalue times that sum."""
 GRAM_COLUMNS = 4096
 """Columns up to which the Gram matrix of X is decomposed; the time of that grows with their cube."""
 
@@ -88,11 +91,11 @@ class Coordinates:
     m_j (1 - m_j) times the sum of weights. Dividing by the roots of those curvatures takes away what makes such
     likelihoods slow: columns that nearly sum to one another, and classes a thousand times rarer than others. The
     directions that the data do not bend at all keep the curvature l2 of the penalty, which diagonal scaling would
-    stretch.
+    stretch; they are left out, as the optimum has no part in them.
 
     Attributes:
-        axes: Eigenvectors as columns, shape (P, P), or None where the columns are too many: then W keeps its axes.
-        scale: Inverse roots of the curvatures, shape (P, J).
+        axes: Q eigenvectors as columns, shape (P, Q), or None where the columns are too many: then W keeps its axes.
+        scale: Inverse roots of the curvatures, shape (Q, J).
         centre: Weighted means of the columns, shape (P,), zero without intercepts.
         intercept_scale: Inverse roots of the curvatures of the intercepts, shape (J,), zero without them.
     """
@@ -120,18 +123,23 @@ class Coordinates:
         gram: Any = x.T @ weighted
         gram = gram.toarray() if sparse.issparse(gram) else gram
         stretch, axes = np.linalg.eigh(gram - total * np.outer(centre, centre))
-        stretch = np.maximum(stretch, 0.0)
-        return cls(axes, (stretch[:, None] * bend + objective.l2) ** -0.5, centre, intercept_scale)
+        kept = stretch > FLAT * objective.l2
+        scale = (stretch[kept, None] * bend + objective.l2) ** -0.5
+        return cls(np.ascontiguousarray(axes[:, kept]), scale, centre, intercept_scale)
+
+    def without_flat(self, coefficients: Floats) -> Floats:
+        """The part of W, (P, J), that these coordinates reach."""
+        return coefficients if self.axes is None else self.axes @ (self.axes.T @ coefficients)
 
     def parameters(self, z: Floats) -> tuple[Floats, Floats]:
-        """W (P, J) and b (J,) at coordinates z, (P + 1, J); linear."""
+        """W (P, J) and b (J,) at coordinates z, (Q + 1, J); linear."""
         coefficients = self.scale * z[:-1]
         if self.axes is not None:
             coefficients = self.axes @ coefficients
         return coefficients, self.intercept_scale * z[-1] - self.centre @ coefficients
 
     def gradient(self, slopes: Floats, levels: Floats) -> Floats:
-        """The gradient in these coordinates, (P + 1, J): the transpose of `parameters`."""
+        """The gradient in these coordinates, (Q + 1, J): the transpose of `parameters`."""
         slopes = slopes - np.outer(self.centre, levels)
         if self.axes is not None:
             slopes = self.axes.T @ slopes

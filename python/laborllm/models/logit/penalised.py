@@ -163,7 +163,8 @@ class MultinomialLogit(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  #
     def _minimise(self, objective: Objective, coefficients: Floats, intercepts: Floats) -> tuple[Floats, Floats]:
         """Run L-BFGS from a start, to within `tol`; sets what it reached."""
         coordinates, total = Coordinates.of(objective), objective.weights.sum()
-        shape = (len(coefficients) + 1, len(intercepts))
+        coefficients = coordinates.without_flat(coefficients)
+        shape = (len(coordinates.scale) + 1, len(intercepts))
 
         def at(z: Floats) -> tuple[Floats, Floats]:
             step, shift = coordinates.parameters(z.reshape(shape))
