@@ -33,7 +33,7 @@ wheel: $(VENV)/.core
 
 bench: $(VENV)/.bench
 	cargo run --release --quiet -p laborllm-core --example emit
-	for name in resumes tokens packing parquet memory markov_world worlds trie trie_gpu score; do $(BIN)/python benches/bench_$$name.py || exit 1; done
+	for name in resumes tokens packing parquet memory markov_world worlds counts logit trie trie_gpu score; do $(BIN)/python benches/bench_$$name.py || exit 1; done
 
 clean:
 	rm -rf $(VENV) target dist demo

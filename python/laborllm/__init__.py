@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         Uniform,
     )
     from laborllm.models.language import LanguageModel
+    from laborllm.models.logit import Logit
     from laborllm.occupations import Occupations
     from laborllm.packing import pack, read_packed, write_packed
     from laborllm.panel import Panel
@@ -29,12 +30,14 @@ if TYPE_CHECKING:
     from laborllm.resume import Template, render
     from laborllm.score import TitleScorer
     from laborllm.stream import PanelStream
+    from laborllm.synth import World
     from laborllm.trie import TitleTrie
 
 _HOME = {
     "Covariates": "models.counts",
     "Laplace": "models.counts",
     "LanguageModel": "models.language",
+    "Logit": "models.logit",
     "Marginal": "models.counts",
     "Markov": "models.counts",
     "Markov2": "models.counts",
@@ -49,6 +52,7 @@ _HOME = {
     "TitleTrie": "trie",
     "TwoStage": "models.counts",
     "Uniform": "models.counts",
+    "World": "synth",
     "pack": "packing",
     "read_packed": "packing",
     "render": "resume",
@@ -60,6 +64,7 @@ __all__ = [
     "Covariates",
     "LanguageModel",
     "Laplace",
+    "Logit",
     "Marginal",
     "Markov",
     "Markov2",
@@ -74,6 +79,7 @@ __all__ = [
     "TitleTrie",
     "TwoStage",
     "Uniform",
+    "World",
     "__version__",
     "pack",
     "read_packed",

@@ -70,6 +70,18 @@ Shard = Annotated[str | None, typer.Option("--shard", help="Only shard i of n, a
 Threads = Annotated[
     int | None, typer.Option("--threads", min=1, max=1024, help="Threads to work on; one for each CPU by default.")
 ]
+Kind = Literal[
+    "uniform",
+    "marginal",
+    "laplace",
+    "markov",
+    "two-stage",
+    "markov-2",
+    "tenure",
+    "own-history",
+    "covariates",
+    "logit",
+]
 Weighted = Annotated[bool, typer.Option("--weighted", help="Weigh rows with the panel's column `weight`.")]
 
 
@@ -293,20 +305,7 @@ def simulate(
 
 @app.command()
 def fit(
-    name: Annotated[
-        Literal[
-            "uniform",
-            "marginal",
-            "laplace",
-            "markov",
-            "two-stage",
-            "markov-2",
-            "tenure",
-            "own-history",
-            "covariates",
-        ],
-        typer.Argument(help="The model."),
-    ],
+    name: Annotated[Kind, typer.Argument(help="The model.")],
     panel: PanelPath,
     occupations: OccupationsPath,
     output: Output,
@@ -317,12 +316,12 @@ def fit(
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fit a count model on `train`, its back-off weights chosen on `val`."""
+    """Fit a count model or the penalised logit on `train`, with back-offs or penalty chosen on `val`."""
     _check_output(output, overwrite=overwrite, directory=True)
-    from laborllm.models.counts import MODELS
+    from laborllm.models import estimator
 
     table = _read_panel(panel, occupations, dataset, column, drop_null_occupations)
-    model = MODELS[name]().fit(table.part("train"), table.part("val"), weighted=weighted)
+    model = estimator(name).fit(table.part("train"), table.part("val"), weighted=weighted)
     model.save(output, overwrite=overwrite)
     facts = {"output": str(output), "model": name, **model.parameters()}
     _done({**facts, "val_perplexity": model.val_perplexity}, as_json=as_json)

@@ -115,8 +115,9 @@ def run(
     Returns:
         The evaluation on the test workers and the page's path.
     """
-    from laborllm.models.counts import Laplace, Marginal, Markov, TwoStage
+    from laborllm.models.counts import Covariates, Laplace, Marginal, Markov, TwoStage
     from laborllm.models.language import LanguageModel
+    from laborllm.models.logit import Logit
     from laborllm.train import TrainingOptions, make_base
 
     home = check_output(directory, overwrite=overwrite)
@@ -127,7 +128,8 @@ def run(
     panel = wage_panel()
     train, val, test = (panel.part(name) for name in ("train", "val", "test"))
     say(f"{train.num_workers} workers to fit on, {val.num_workers} to choose on, {test.num_workers} to report on")
-    predictions = [model().fit(train, val).predict(test) for model in (Marginal, Laplace, Markov, TwoStage)]
+    estimators = (Marginal, Laplace, Markov, TwoStage, Covariates, Logit)
+    predictions = [model().fit(train, val).predict(test) for model in estimators]
 
     base = home / "base"
     make_base([train], base, template=Template.load("labor-llm"), seed=seed, overwrite=overwrite)

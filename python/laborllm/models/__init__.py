@@ -10,7 +10,26 @@ from laborllm.errors import ModelError
 
 if TYPE_CHECKING:
     from laborllm.models.closed import ClosedForm
+    from laborllm.models.counts import CountModel
     from laborllm.models.language import LanguageModel
+    from laborllm.models.logit import Logit
+
+
+def estimator(kind: str) -> CountModel | Logit:
+    """An estimator of the next occupation that is fitted to a panel alone, by its kind.
+
+    Raises:
+        ModelError: There is none of that kind.
+    """
+    from laborllm.models.counts import MODELS  # noqa: PLC0415
+
+    if kind == "logit":
+        from laborllm.models.logit import Logit  # noqa: PLC0415  loads scipy and scikit-learn
+
+        return Logit()
+    if kind not in MODELS:
+        raise ModelError(f"there is no estimator {kind!r}; choose from {', '.join([*MODELS, 'logit'])}")
+    return MODELS[kind]()
 
 
 def load_model(directory: str | Path) -> ClosedForm | LanguageModel:
@@ -30,6 +49,10 @@ def load_model(directory: str | Path) -> ClosedForm | LanguageModel:
         from laborllm.models.language import LanguageModel  # noqa: PLC0415  loads torch
 
         return LanguageModel.load(directory)
+    if kind == "logit":
+        from laborllm.models.logit import Logit  # noqa: PLC0415  loads scipy and scikit-learn
+
+        return Logit.load(directory)
     from laborllm.models.counts import CountModel  # noqa: PLC0415
 
     return CountModel.load(directory)
