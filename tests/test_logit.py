@@ -3,7 +3,6 @@ from __future__ import annotations
 import doctest
 import tracemalloc
 from importlib import import_module
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -573,13 +572,6 @@ def test_derivatives_of_a_hundred_thousand_rows_take_little_memory():
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 150e6  # the scores of all rows alone take 160e6, their products 32e9
-
-
-def test_the_page_about_logit_prints_what_it_says():
-    page = Path(__file__).parents[1] / "docs" / "logit.md"
-    failed, tried = doctest.testfile(str(page), module_relative=False)
-    assert tried > 10
-    assert failed == 0
 
 
 @pytest.mark.parametrize("name", ["choice", "design", "nested"])
