@@ -142,12 +142,14 @@ class CountModel(ClosedForm):
     def _base(self, name: str, num_titles: int, counted: Callable[..., Tally], tallies: Mapping[str, Tally]) -> Floats:
         """The law under the lowest rung: all occupations for `first` and `next`, stays, and destinations of moves.
 
-        A destination counts once for each origin, and the rung `move` of every plan counts by the origin alone.
+        Every rung counts all stays. A destination counts once for each origin: the rung `move` of every plan counts by
+        the origin alone.
         """
         if name == "move":
             return _shares(np.bincount(tallies["move"].outcomes, minlength=num_titles))
         if name == "stay":
-            return np.array([0.0, 1.0]) if num_titles == 1 else _shares(counted(()).frequencies)
+            stays = next(iter(tallies.values())).frequencies
+            return np.array([0.0, 1.0]) if num_titles == 1 else _shares(stays)
         return _shares(counted((), chosen=None).frequencies)
 
     def _start(self) -> dict[str, float]:
@@ -465,10 +467,9 @@ def _events(name: str, histories: Histories) -> tuple[NDArray[np.bool_], NDArray
         return histories.first, histories.occupation
     if name == "next":
         return ~histories.first, histories.occupation
-    stayed = histories.previous == histories.occupation
     if name == "stay":
-        return ~histories.first, stayed.view(np.int8)
-    return ~(histories.first | stayed), histories.occupation
+        return ~histories.first, histories.stayed.view(np.int8)
+    return ~(histories.first | histories.stayed), histories.occupation
 
 
 def _mass(chosen: NDArray[np.bool_], weights: Floats | None) -> float:

@@ -80,6 +80,12 @@ class Histories:
         return self.previous < 0
 
     @cached_property
+    def stayed(self) -> NDArray[np.bool_]:
+        """Whether the state that occurred is that of the row before."""
+        stayed: NDArray[np.bool_] = self.previous == self.occupation
+        return stayed
+
+    @cached_property
     def second(self) -> States:
         """State two rows before, equal to `previous` or not."""
         return np.where(self.position > 1, self.states[np.maximum(self.row - 2, 0)], -1)
