@@ -48,9 +48,7 @@ def counted(histories: Histories, by: tuple[str, ...], *, rounds: int) -> dict[s
     table, frame = pa.table(columns), pd.DataFrame(columns)
 
     def ours() -> Tally:
-        contexts = np.zeros(len(frame), np.int64)
-        for name in by:
-            contexts = contexts * size + (columns[name] + 1)
+        contexts = [(columns[name], size) for name in by]
         return Tally.of(contexts, columns["occupation"], num_outcomes=size)
 
     variants = {

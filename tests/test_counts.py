@@ -473,7 +473,7 @@ def test_pairs_are_counted_as_a_dictionary_counts_them(data, asked, discount):
     expected = Counter()
     for j, k, n in data:
         expected[j, k] += n
-    tally = Tally.of(rows[:, 0], rows[:, 1], num_outcomes=7, weights=rows[:, 2].astype(float))
+    tally = Tally.of([(rows[:, 0].copy(), 10)], rows[:, 1].copy(), num_outcomes=7, weights=rows[:, 2].astype(float))
     places = tally.places(wanted[:, 0])
     assert tally.at(places, wanted[:, 1:])[:, 0].tolist() == [expected[pair] for pair in asked]
     assert tally.dense(places).tolist() == [[expected[j, k] for k in range(7)] for j, _ in asked]

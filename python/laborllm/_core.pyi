@@ -16,6 +16,7 @@ __all__ = [
     "pack_best_fit",
     "render",
     "strip_template",
+    "tally",
     "template_fields",
     "tokenize",
 ]
@@ -99,6 +100,12 @@ class Pieces:
     def __next__(self) -> tuple[Any, Any]: ...
     def render(self, template: _Texts, metadata: Mapping[str, str], batch_bytes: int) -> Batches: ...
 
+def tally(
+    contexts: Sequence[tuple[np.ndarray, int]],
+    outcomes: tuple[np.ndarray, int],
+    chosen: np.ndarray | None = None,
+    weights: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]: ...
 def pack_best_fit(
     tokens: _Stream,
     *,

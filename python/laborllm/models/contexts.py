@@ -11,8 +11,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from laborllm.errors import ModelError, PanelError
-from laborllm.models.histories import Histories
+from laborllm.errors import PanelError
+from laborllm.models.histories import Histories, States
+from laborllm.models.tallies import Coded
 
 Integers = NDArray[np.int64]
 
@@ -57,26 +58,15 @@ class Coding:
         return {name: count for name, count in counts.items() if count}
 
     def contexts(self, histories: Histories, by: Sequence[str]) -> Integers:
-        """One integer in [0, `size(by)`) per transition, shape (N,), the same only where all features are."""
+        """One integer per transition, shape (N,), the same only where all features are: a tally's contexts."""
         keys = np.zeros(len(histories), np.int64)
-        for name in by:
-            keys = keys * self._size(name) + self._codes(histories, name)
+        for codes, size in self.columns(histories, by):
+            keys = keys * size + np.where(codes < 0, size - 1, codes)
         return keys
 
-    def size(self, by: Sequence[str]) -> int:
-        """How many contexts there may be.
-
-        Raises:
-            ModelError: More than int64 holds together with an outcome.
-        """
-        size = 1
-        for name in by:
-            size *= self._size(name)
-        if size * self.num_titles >= 2**63:
-            raise ModelError(
-                f"{' x '.join(by)} make {size:.1e} contexts of {self.num_titles} titles; condition on less"
-            )
-        return size
+    def columns(self, histories: Histories, by: Sequence[str]) -> list[Coded]:
+        """The codes of each feature, shape (N,), and how many there are; -1 for no state, which is the last of them."""
+        return [(self._codes(histories, name), self._size(name)) for name in by]
 
     def _size(self, name: str) -> int:
         if name in STATES:
@@ -85,10 +75,10 @@ class Coding:
             return len(self.values[name]) + 2
         return {"tenure": TENURES, "gap": GAPS, "age": BANDS, "period": BANDS}[name] + 1
 
-    def _codes(self, histories: Histories, name: str) -> Integers:
+    def _codes(self, histories: Histories, name: str) -> NDArray[np.integer[Any]]:
         if name in STATES:
-            states: Integers = getattr(histories, name)
-            return np.where(states < 0, self.num_titles, states)
+            states: States = getattr(histories, name)
+            return states
         if name == "tenure":
             return np.minimum(histories.tenure, TENURES)
         if name == "gap":

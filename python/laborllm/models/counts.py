@@ -123,38 +123,34 @@ class CountModel(ClosedForm):
         return Coding.of(histories, self.covariates), plans
 
     def _count(self, histories: Histories, plans: Mapping[str, Plan], weights: Floats | None) -> None:
-        counted = np.ones(len(histories)) if weights is None else weights
-        if not counted.sum() > 0:
+        first = histories.first
+        self._sizes = {"transitions": _mass(~first, weights), "first_rows": _mass(first, weights)}
+        if not sum(self._sizes.values()) > 0:
             raise ModelError(
                 "the training panel has no row of positive weight to count; check the split and the weights"
             )
-        coding, first = self._coding_known(), histories.previous < 0
-        self._sizes = {"transitions": float(counted[~first].sum()), "first_rows": float(counted[first].sum())}
-        self._ladders = {}
+        coding, num_titles, self._ladders = self._coding_known(), len(histories.panel.occupations), {}
         for name, plan in plans.items():
-            rows, outcomes = _events(name, histories)
-            chosen = None if weights is None else weights[rows]
-            self._ladders[name] = Ladder.count(
-                plan,
-                self._base(name, histories, rows, outcomes, weights),
-                outcomes,
-                contexts=partial(_contexts, coding, histories, rows),
-                weights=chosen,
-            )
+            chosen, outcomes = _events(name, histories)
+            size = 2 if name == "stay" else num_titles
+            counted = partial(Tally.of, outcomes=outcomes, num_outcomes=size, chosen=chosen, weights=weights)
+            tallies = {
+                rung.name: counted(coding.columns(histories, rung.by)) for rung in plan if isinstance(rung, Rung)
+            }
+            self._ladders[name] = Ladder(plan, self._base(name, num_titles, counted, tallies), tallies)
 
-    def _base(
-        self, name: str, histories: Histories, rows: Integers, outcomes: Integers, weights: Floats | None
-    ) -> Floats:
-        """The law under the lowest rung: all occupations for `first` and `next`, stays, and destinations of moves."""
-        num_titles = len(histories.panel.occupations)
-        if name == "stay":
-            counts = np.bincount(outcomes, None if weights is None else weights[rows], 2)
-            return np.array([0.0, 1.0]) if num_titles == 1 else _shares(counts)
+    def _base(self, name: str, num_titles: int, counted: Callable[..., Tally], tallies: Mapping[str, Tally]) -> Floats:
+        """The law under the lowest rung: all occupations for `first` and `next`, stays, and destinations of moves.
+
+        Every rung counts all stays. A destination counts once for each origin: the rung `move` of every plan counts by
+        the origin alone.
+        """
         if name == "move":
-            positive = slice(None) if weights is None else weights[rows] > 0
-            pairs = Tally.of(histories.previous[rows][positive], outcomes[positive], num_outcomes=num_titles)
-            return _shares(np.bincount(pairs.outcomes, minlength=num_titles))
-        return _shares(np.bincount(histories.occupation, weights, num_titles))
+            return _shares(np.bincount(tallies["move"].outcomes, minlength=num_titles))
+        if name == "stay":
+            stays = next(iter(tallies.values())).frequencies
+            return np.array([0.0, 1.0]) if num_titles == 1 else _shares(stays)
+        return _shares(counted((), chosen=None).frequencies)
 
     def _start(self) -> dict[str, float]:
         """Values before anything is chosen."""
@@ -167,9 +163,9 @@ class CountModel(ClosedForm):
         plain = {name: untuned(name) if name in self._params else value for name, value in self.weights.items()}
         free = {name for name in self.weights if self._params.get(name, 0.0) is None}
         for name, ladder in self._ladders.items():
-            rows, outcomes = _events(name, histories)
-            some = weights[rows]
-            path = ladder.locate(histories, coding).path(rows, outcomes[:, None])
+            chosen, outcomes = _events(name, histories)
+            rows, some = np.flatnonzero(chosen), weights[chosen]
+            path = ladder.locate(histories, coding).path(rows, outcomes[rows, None])
             start = mean_loss(path.climb(plain), some)
             self.weights |= choose(path, self.weights, free, some)
             total = float(some.sum())
@@ -335,12 +331,10 @@ class Uniform(CountModel):
     def _base(
         self,
         name: str,  # noqa: ARG002
-        histories: Histories,
-        rows: Integers,  # noqa: ARG002
-        outcomes: Integers,  # noqa: ARG002
-        weights: Floats | None,  # noqa: ARG002
+        num_titles: int,
+        counted: Callable[..., Tally],  # noqa: ARG002
+        tallies: Mapping[str, Tally],  # noqa: ARG002
     ) -> Floats:
-        num_titles = len(histories.panel.occupations)
         return np.full(num_titles, 1 / num_titles)
 
 
@@ -467,18 +461,20 @@ MODELS: dict[str, type[CountModel]] = {
 }
 
 
-def _events(name: str, histories: Histories) -> tuple[Integers, Integers]:
-    """Transitions that a ladder is about, and what happened in them: an occupation, or whether a worker stayed."""
-    first, stayed = histories.previous < 0, histories.previous == histories.occupation
+def _events(name: str, histories: Histories) -> tuple[NDArray[np.bool_], NDArray[np.integer[Any]]]:
+    """Transitions that a ladder is about, and what happened in all: an occupation, or whether a worker stayed."""
+    if name == "first":
+        return histories.first, histories.occupation
+    if name == "next":
+        return ~histories.first, histories.occupation
     if name == "stay":
-        rows = np.flatnonzero(~first)
-        return rows, stayed[rows].astype(np.int64)
-    rows = np.flatnonzero({"first": first, "next": ~first, "move": ~first & ~stayed}[name])
-    return rows, histories.occupation[rows]
+        return ~histories.first, histories.stayed.view(np.int8)
+    return ~(histories.first | histories.stayed), histories.occupation
 
 
-def _contexts(coding: Coding, histories: Histories, rows: Integers, by: tuple[str, ...]) -> Integers:
-    return coding.contexts(histories, by)[rows]
+def _mass(chosen: NDArray[np.bool_], weights: Floats | None) -> float:
+    """How many rows are chosen, or the sum of their weights."""
+    return float(np.count_nonzero(chosen) if weights is None else weights[chosen].sum())
 
 
 def _shares(counts: NDArray[Any]) -> Floats:

@@ -7,9 +7,9 @@ earlier rows, or does not change.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +20,8 @@ from laborllm.panel import Panel
 from laborllm.spells import Spells
 
 Integers = NDArray[np.int64]
+States = NDArray[np.int32]
+Integer = TypeVar("Integer", bound=np.integer[Any])
 
 TARGET = frozenset({"education"})
 """Columns whose value in the row to be predicted is known; of all others that of the worker's first row counts."""
@@ -33,22 +35,20 @@ class Histories:
     """
 
     panel: Panel
-    row: Integers = field(init=False)
-    """Row of the panel."""
-
-    def __post_init__(self) -> None:
-        """Find the rows to be predicted."""
-        object.__setattr__(self, "row", np.flatnonzero(self.panel.targets))
 
     def __len__(self) -> int:
         """N, the number of transitions."""
-        return len(self.row)
+        return int(np.count_nonzero(self.panel.targets))
 
     @cached_property
-    def states(self) -> Integers:
+    def row(self) -> Integers:
+        """Row of the panel."""
+        return np.flatnonzero(self.panel.targets)
+
+    @cached_property
+    def states(self) -> States:
         """State of every row of the panel, targets or not."""
-        states: Integers = self.panel.states().astype(np.int64)
-        return states
+        return self.panel.states()
 
     @cached_property
     def worker(self) -> Integers:
@@ -62,12 +62,12 @@ class Histories:
         return position
 
     @cached_property
-    def occupation(self) -> Integers:
+    def occupation(self) -> States:
         """The state that occurred."""
         return self._of_targets(self.states)
 
     @cached_property
-    def previous(self) -> Integers:
+    def previous(self) -> States:
         """State of the row before."""
         before = np.empty_like(self.states)
         before[1:] = self.states[:-1]
@@ -75,14 +75,25 @@ class Histories:
         return self._of_targets(before)
 
     @cached_property
-    def second(self) -> Integers:
+    def first(self) -> NDArray[np.bool_]:
+        """Whether there is no row before."""
+        return self.previous < 0
+
+    @cached_property
+    def stayed(self) -> NDArray[np.bool_]:
+        """Whether the state that occurred is that of the row before."""
+        stayed: NDArray[np.bool_] = self.previous == self.occupation
+        return stayed
+
+    @cached_property
+    def second(self) -> States:
         """State two rows before, equal to `previous` or not."""
         return np.where(self.position > 1, self.states[np.maximum(self.row - 2, 0)], -1)
 
     @cached_property
-    def before(self) -> Integers:
+    def before(self) -> States:
         """The last state that differs from `previous`."""
-        return self._of_targets(self._spells.before)
+        return self._of_targets(self._spells.before.astype(np.int32, copy=False))
 
     @cached_property
     def tenure(self) -> Integers:
@@ -93,8 +104,8 @@ class Histories:
     def _spells(self) -> Spells:
         return Spells.of(self.states, self.panel.starts)
 
-    def _of_targets(self, values: Integers) -> Integers:
-        return values if len(self.row) == len(values) else values[self.row]
+    def _of_targets(self, values: NDArray[Integer]) -> NDArray[Integer]:
+        return values if len(self) == len(values) else values[self.row]
 
     @cached_property
     def year(self) -> Integers:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +25,7 @@ from laborllm.models.past import Past
 from laborllm.models.tallies import Tally
 
 Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+Integers = NDArray[np.integer[Any]]
 Params = Mapping[str, float]
 Stage = Callable[[Floats, Params], Floats]
 """Takes the law of the rung below, (n, M), and gives that of its own."""
@@ -98,32 +98,6 @@ class Ladder:
     plan: Plan
     base: Floats
     tallies: Mapping[str, Tally] = field(default_factory=dict)
-
-    @classmethod
-    def count(
-        cls,
-        plan: Plan,
-        base: Floats,
-        outcomes: Integers,
-        *,
-        contexts: Callable[[tuple[str, ...]], Integers],
-        weights: Floats | None,
-    ) -> Ladder:
-        """Count n rows of training.
-
-        Args:
-            plan: The rungs.
-            base: The law under the lowest, (O,).
-            outcomes: What happened, in [0, O), shape (n,).
-            contexts: Features → one context for each of the n rows.
-            weights: Of the rows, (n,).
-        """
-        tallies = {
-            rung.name: Tally.of(contexts(rung.by), outcomes, num_outcomes=len(base), weights=weights)
-            for rung in plan
-            if isinstance(rung, Rung)
-        }
-        return cls(plan, base, tallies)
 
     @property
     def params(self) -> tuple[str, ...]:

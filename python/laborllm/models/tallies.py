@@ -5,6 +5,7 @@ Nothing of size contexts x outcomes is made: 43,000 titles take as much memory a
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Self
@@ -12,11 +13,12 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from laborllm import _core
+
 Floats = NDArray[np.float64]
 Integers = NDArray[np.integer[Any]]
-
-DENSE = 1 << 16
-"""Keys below this, or below the number of rows, are counted in an array of all of them."""
+Coded = tuple[Integers, int]
+"""Codes, and how many there may be."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,26 +36,40 @@ class Tally:
     values: Floats
 
     @classmethod
-    def of(cls, contexts: Integers, outcomes: Integers, *, num_outcomes: int, weights: Floats | None = None) -> Self:
-        """Count N rows; rows of weight zero count nowhere. Time N log N, and N where keys are dense; memory N."""
-        keys = contexts.astype(np.int64) * num_outcomes + outcomes
-        if weights is not None:
-            keys, weights = keys[weights > 0], weights[weights > 0]
-        if keys.max(initial=0) < max(DENSE, len(keys)):
-            counts = np.bincount(keys, weights)
-            keys = np.flatnonzero(counts)
-            values = counts[keys]
-        elif weights is None:
-            keys, values = np.unique(keys, return_counts=True)
-        else:
-            keys, place = np.unique(keys, return_inverse=True)
-            values = np.bincount(place, weights, len(keys))
-        return cls(num_outcomes, keys, values.astype(np.float64))
+    def of(
+        cls,
+        contexts: Sequence[Coded],
+        outcomes: Integers,
+        *,
+        num_outcomes: int,
+        chosen: NDArray[np.bool_] | None = None,
+        weights: Floats | None = None,
+    ) -> Self:
+        """Count N rows on all threads; memory N beside the pairs.
+
+        Args:
+            contexts: Columns that make up the context, as digits of a number do, the first the highest: codes in
+                [0, size), shape (N,), int8, int32 or int64, contiguous as all arrays here, where -1 stands for the
+                last code. Without columns there is one context.
+            outcomes: In [0, num_outcomes), shape (N,), of these types.
+            num_outcomes: How many outcomes there may be.
+            chosen: Rows that count, shape (N,); others may hold any code.
+            weights: What each row counts, shape (N,), added in their order; rows of weight zero count nowhere.
+
+        Raises:
+            ModelError: A code out of its range, columns of different lengths, or more keys than int64 numbers.
+        """
+        return cls(num_outcomes, *_core.tally(contexts, (outcomes, num_outcomes), chosen, weights))
 
     @cached_property
     def outcomes(self) -> NDArray[np.int64]:
         """Outcome of each pair, shape (K,)."""
         return self.keys % self.num_outcomes
+
+    @property
+    def frequencies(self) -> Floats:
+        """Counts of every outcome in all contexts together, shape (num_outcomes,)."""
+        return np.bincount(self.outcomes, self.values, self.num_outcomes).astype(np.float64)
 
     @cached_property
     def contexts(self) -> NDArray[np.int64]:

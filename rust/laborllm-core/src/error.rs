@@ -13,6 +13,8 @@ pub enum Kind {
     Trie,
     /// A token table that cannot be packed as asked.
     Packing,
+    /// Codes that cannot be counted.
+    Count,
     /// The process cannot do it.
     Process,
 }
@@ -536,6 +538,36 @@ pub enum Error {
         /// The word that came.
         found: String,
     },
+    /// Columns to count that disagree.
+    #[error(
+        "there are {outcomes} outcomes but {other} codes, marks or weights beside them; pass one for each row"
+    )]
+    CountRows {
+        /// Rows of the outcomes.
+        outcomes: usize,
+        /// Rows of another column.
+        other: usize,
+    },
+    /// More combinations of codes than int64 numbers.
+    #[error("columns of {} codes make more combinations than int64 numbers; condition on less", product(.sizes))]
+    CountCells {
+        /// Codes of each column.
+        sizes: Vec<u64>,
+    },
+    /// A code that its column cannot hold.
+    #[error("row {row} holds the code {code} in column {place}, whose codes are {least} to {}; code the column anew", i128::from(*.size) - 1)]
+    CodeRange {
+        /// Its row.
+        row: usize,
+        /// Its column; outcomes are the last.
+        place: usize,
+        /// What was found.
+        code: i64,
+        /// The least code.
+        least: i64,
+        /// The greatest code plus one.
+        size: u64,
+    },
 }
 
 impl Error {
@@ -591,6 +623,9 @@ impl Error {
             | Self::TitleSpan { .. }
             | Self::PackingNumber { .. }
             | Self::LabelsChoice { .. } => Kind::Packing,
+            Self::CountRows { .. } | Self::CountCells { .. } | Self::CodeRange { .. } => {
+                Kind::Count
+            }
             _ => Kind::Panel,
         }
     }
@@ -654,6 +689,11 @@ fn names(list: &[String]) -> String {
         .map(|name| format!("'{name}'"))
         .collect::<Vec<_>>()
         .join(", ")
+}
+
+fn product(sizes: &[u64]) -> String {
+    let sizes: Vec<String> = sizes.iter().map(ToString::to_string).collect();
+    sizes.join(" x ")
 }
 
 /// Rows that a message names, before it counts the rest.

@@ -3,7 +3,7 @@
 //! A stream of record batches goes through [`panel::check`] once and is a checked, sorted panel afterwards;
 //! [`stream::Stream`] checks what is larger than memory, piece by piece. [`resume`] prints panels through a
 //! [`template::Template`] as text, [`ids`] as token ids; [`pack`] puts whole careers into bins of one length;
-//! [`trie::TitleTrie`] walks the token sequences of titles. Nothing here knows Python or a tokenizer.
+//! [`trie::TitleTrie`] walks the token sequences of titles; [`tally`] counts what followed what. Nothing here knows Python or a tokenizer.
 
 mod bin_form;
 mod bins;
@@ -30,6 +30,7 @@ pub mod resume;
 mod segments;
 pub mod shards;
 pub mod stream;
+pub mod tally;
 pub mod template;
 mod texts;
 mod token_table;

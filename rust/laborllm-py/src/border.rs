@@ -16,6 +16,7 @@ use pyo3::prelude::*;
 use pyo3_arrow::{PyArray, PyTable};
 
 pyo3::import_exception!(laborllm.errors, LaborLLMError);
+pyo3::import_exception!(laborllm.errors, ModelError);
 pyo3::import_exception!(laborllm.errors, PackingError);
 pyo3::import_exception!(laborllm.errors, PanelError);
 pyo3::import_exception!(laborllm.errors, TemplateError);
@@ -28,6 +29,7 @@ pub fn raised(error: Error) -> PyErr {
         Kind::Template => TemplateError::new_err(error.sentence()),
         Kind::Trie => TrieError::new_err(error.sentence()),
         Kind::Packing => PackingError::new_err(error.sentence()),
+        Kind::Count => ModelError::new_err(error.sentence()),
         Kind::Process => LaborLLMError::new_err(error.sentence()),
     }
 }

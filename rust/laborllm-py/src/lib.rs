@@ -3,6 +3,7 @@
 mod border;
 mod numbers;
 mod packing;
+mod tallies;
 mod trie;
 
 use std::collections::{BTreeMap, HashMap};
@@ -366,5 +367,6 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<Pieces>()?;
     module.add_function(wrap_pyfunction!(packing::pack_best_fit, module)?)?;
     module.add_class::<packing::FirstFit>()?;
+    module.add_function(wrap_pyfunction!(tallies::tally, module)?)?;
     module.add_class::<trie::TitleTrie>()
 }
