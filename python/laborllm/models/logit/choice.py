@@ -58,7 +58,8 @@ def multinomial_logit(
     no variable keeps one sign, that is so only if the choices are separated, which is refused as below.)
 
     Args:
-        y: The state of each row, shape (N,): names, or with `alternatives` positions among them.
+        y: The state of each row, shape (N,): names, or integers that are positions among the `alternatives` given
+            (names again where those are integers).
         X: Variables, shape (N, K), or a data frame; no constant is added.
         names: Names of the variables; in a data frame, the columns to take.
         alternatives: The J states in order; None takes the distinct values of y, sorted.
@@ -141,7 +142,8 @@ def conditional_logit(
     `absent`.
 
     Args:
-        chosen: Position (or, with `alternatives`, name) of what each row chose, shape (N,).
+        chosen: Position (or, with `alternatives`, name) of what each row chose, shape (N,); integers are names only
+            where the alternatives are integers.
         X: Variables, shape (N, J, K); where an alternative is not available they are not read.
         available: Which alternatives each row could choose, shape (N, J); None for all.
         names: Names of the K variables.
