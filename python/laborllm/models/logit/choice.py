@@ -272,8 +272,8 @@ def refuse_no_alternative(data: Sample, states: Sequence[str]) -> None:
     if (data.available.sum(axis=1) == 1).all():
         chosen = [str(state) for state in np.array(states)[~data.never_chosen()]]
         raise ModelError(
-            f"no row could have chosen anything but what it chose ({', '.join(chosen[:8])}): alternatives with a constant "
-            "that nobody chose are ruled out; give rows with other choices, or a wider `available`"
+            f"no row could have chosen anything but what it chose ({', '.join(chosen[:8])}): alternatives that nobody "
+            "chose and that have a constant are ruled out; give rows with other choices, or a wider `available`"
         )
 
 
