@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from laborllm.errors import ModelError
 from laborllm.models.logit import choice_design, conditional_logit, multinomial_logit
 from laborllm.models.logit.likelihood import Conditional, Multinomial
 from laborllm.models.logit.newton import maximise
@@ -474,6 +475,37 @@ def test_states_may_be_words_numbers_or_positions():
         np.testing.assert_array_equal(multinomial_logit(labels, x, **options).params, plain.params)
     assert multinomial_logit(words[y], x).names[0] == "driver:x0"
     assert multinomial_logit(words[y], x, base="teacher").base == "teacher"
+
+
+def test_integer_codes_are_names_where_the_alternatives_are_integer_codes():
+    y, x = careers()
+    plain = multinomial_logit(y, x)
+    for codes in ([1, 2, 3], [10, 20, 30], [2, 0, 1]):
+        coded = multinomial_logit(np.array(codes)[y], x, alternatives=codes, base=codes[0])
+        np.testing.assert_array_equal(coded.params, plain.params)
+        assert coded.alternatives == tuple(map(str, codes))
+    with pytest.raises(ModelError, match="row 0 chose"):
+        multinomial_logit(y + 5, x, alternatives=[1, 2, 3])
+
+
+def test_cluster_labels_beyond_the_integers_of_float64_are_told_apart():
+    y, x = careers()
+    worker = np.arange(len(y)) % 40
+    plain = multinomial_logit(y, x, clusters=worker)
+    huge = multinomial_logit(y, x, clusters=(worker + 1) * 1e19)
+    assert huge.num_clusters == 40
+    np.testing.assert_allclose(huge.bse, plain.bse, rtol=1e-12)
+
+
+def test_the_rows_of_the_fit_are_predicted_under_another_choice_set_if_one_is_given():
+    y, x = careers()
+    results = multinomial_logit(y, x)
+    closed = np.ones((len(y), 3), bool)
+    closed[:, 1] = False
+    law = results.predict(available=closed)
+    np.testing.assert_array_equal(law, results.predict(x, available=closed))
+    whole = results.predict()
+    np.testing.assert_allclose(law[:, [0, 2]], whole[:, [0, 2]] / (1 - whole[:, [1]]))
 
 
 def test_a_state_nobody_chose_stays_without_a_finite_optimum_and_disturbs_nothing():

@@ -259,6 +259,19 @@ def stayers(num_rows, *, seed):
     return previous, chosen, x, groups
 
 
+def test_a_prediction_takes_nests_by_their_names_or_in_the_order_of_the_fit_and_no_others():
+    data = drawn(100, 4, 2)
+    with pytest.warns(UserWarning, match="outside"):
+        results = nested_logit(data.chosen, data.x, {"near": [0, 1], "far": [2, 3]})
+    law = results.predict(data.x)
+    np.testing.assert_array_equal(results.predict(data.x, nests={"far": [2, 3], "near": [0, 1]}), law)
+    np.testing.assert_array_equal(results.predict(data.x, nests=[0, 0, 1, 1]), law)
+    assert np.abs(results.predict(data.x, nests=[1, 1, 0, 0]) - law).max() > 1e-3
+    for nests, words in (({"near": [0, 1], "away": [2, 3]}, "no nest 'away'"), ([0, 1, 2, 2], "no nest '2'")):
+        with pytest.raises(ModelError, match=f"{words}; its nests are near, far"):
+            results.predict(data.x, nests=nests)
+
+
 def test_stay_and_move_nests_differ_between_rows_and_recover_how_alike_moves_are():
     previous, chosen, x, groups = stayers(6000, seed=0)
     results = nested_logit(chosen, x, groups, names=["stay", "price"])

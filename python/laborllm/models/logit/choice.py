@@ -58,7 +58,8 @@ def multinomial_logit(
     no variable keeps one sign, that is so only if the choices are separated, which is refused as below.)
 
     Args:
-        y: The state of each row, shape (N,): names, or with `alternatives` positions among them.
+        y: The state of each row, shape (N,): names, or integers that are positions among the `alternatives` given
+            (names again where those are integers).
         X: Variables, shape (N, K), or a data frame; no constant is added.
         names: Names of the variables; in a data frame, the columns to take.
         alternatives: The J states in order; None takes the distinct values of y, sorted.
@@ -141,7 +142,8 @@ def conditional_logit(
     `absent`.
 
     Args:
-        chosen: Position (or, with `alternatives`, name) of what each row chose, shape (N,).
+        chosen: Position (or, with `alternatives`, name) of what each row chose, shape (N,); integers are names only
+            where the alternatives are integers.
         X: Variables, shape (N, J, K); where an alternative is not available they are not read.
         available: Which alternatives each row could choose, shape (N, J); None for all.
         names: Names of the K variables.
@@ -171,6 +173,7 @@ def conditional_logit(
     refuse_many(len(variables))
     absent, lost = hopeless_columns(values, data)
     data = without(data, absent)
+    refuse_no_alternative(data, states)
     values = readable(values, data)[:, :, ~lost] if lost.any() else readable(values, data)
     likelihood = Conditional(values, data)
     optimum = fitted(likelihood, variables, ~lost)
@@ -258,6 +261,20 @@ def refuse_one_state(codes: np.ndarray, states: Sequence[str]) -> None:
     """
     if len(codes) and (codes == codes[0]).all():
         raise ModelError(f"every row is in the state {states[codes[0]]!r}; a logit needs two states that occur")
+
+
+def refuse_no_alternative(data: Sample, states: Sequence[str]) -> None:
+    """Refuse rows that are all left with what they chose once alternatives that nobody chose are ruled out.
+
+    Raises:
+        ModelError: They are.
+    """
+    if (data.available.sum(axis=1) == 1).all():
+        chosen = [str(state) for state in np.array(states)[~data.never_chosen()]]
+        raise ModelError(
+            f"no row could have chosen anything but what it chose ({', '.join(chosen[:8])}): alternatives that nobody "
+            "chose and that have a constant are ruled out; give rows with other choices, or a wider `available`"
+        )
 
 
 def of_rows(values: Floats, data: Sample) -> Floats:

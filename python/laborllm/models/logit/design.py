@@ -63,7 +63,7 @@ def choice_design(
         X with the columns in the order constants, generic, individual, specific; within a variable by alternative.
 
     Raises:
-        ModelError: No variable at all, arrays of other shapes, or a base that is no alternative.
+        ModelError: No variable at all, arrays of other shapes or without numbers, or a base that is no alternative.
 
     >>> design = choice_design(["car", "bus"], generic={"cost": [[5, 2], [4, 3]]}, individual={"income": [40, 20]})
     >>> design.names
@@ -131,13 +131,12 @@ def long_design(
         Rows in the order in which the cases first occur.
 
     Raises:
-        ModelError: An unknown column or alternative, a case with two rows for one alternative, with no choice or with
-            two, or with an individual variable that differs within it.
+        ModelError: An unknown column or alternative, a null among cases or alternatives, a column without numbers; a
+            case with two rows for one alternative, with no choice or with two, or with an individual variable that
+            differs within it.
     """
     frame = nw.from_native(data, eager_only=True)
-    for name in (case, alternative, chosen, *generic, *individual, *specific):
-        if name not in frame.columns:
-            raise ModelError(f"the table has no column {name!r}; it has {', '.join(frame.columns)}")
+    _check_table(frame, [case, alternative, chosen, *generic, *individual, *specific], keys=[case, alternative])
     cases, first_row, row = _grouped(frame[case].to_numpy())
     labels = np.array([str(value) for value in frame[alternative].to_list()])
     states = tuple(str(name) for name in (np.unique(labels) if alternatives is None else alternatives))
@@ -160,7 +159,7 @@ def long_design(
     def spread(name: str) -> Floats:
         """A column of the table as (N, J), NaN where a case has no such alternative."""
         values = np.full((len(cases), len(states)), np.nan)
-        values[row, place] = frame[name].to_numpy()
+        values[row, place] = _numbers(name, frame[name].to_numpy())
         return values
 
     choice = np.zeros(len(cases), np.intp)
@@ -168,13 +167,28 @@ def long_design(
     design = choice_design(
         states,
         generic={name: spread(name) for name in generic},
-        individual={name: _of_cases(frame[name].to_numpy(), name, row, first_row, cases) for name in individual},
+        individual={
+            name: _of_cases(_numbers(name, frame[name].to_numpy()), name, row, first_row, cases) for name in individual
+        },
         specific={name: spread(name) for name in specific},
         available=counts > 0,
         constants=constants,
         base=base,
     )
     return ChoiceDesign(design.X, design.names, states, design.available, choice, cases, first_row)
+
+
+def _check_table(frame: Any, columns: Sequence[str], *, keys: Sequence[str]) -> None:
+    """Refuse a table without rows, without one of the columns, or with a null among the keys."""
+    for name in columns:
+        if name not in frame.columns:
+            raise ModelError(f"the table has no column {name!r}; it has {', '.join(frame.columns)}")
+    if not len(frame):
+        raise ModelError("the table has no rows; give one for each case and alternative")
+    for name in keys:
+        null = np.flatnonzero(frame[name].is_null().to_numpy())
+        if null.size:
+            raise ModelError(f"{name!r} is null in row {null[0]} ({null.size} such rows); leave the rows out")
 
 
 def _grouped(values: NDArray[Any]) -> tuple[NDArray[Any], Integers, Integers]:
@@ -186,9 +200,9 @@ def _grouped(values: NDArray[Any]) -> tuple[NDArray[Any], Integers, Integers]:
     return distinct[order], first[order], rank[number]
 
 
-def _of_cases(values: NDArray[Any], name: str, row: Integers, first_row: Integers, cases: NDArray[Any]) -> NDArray[Any]:
+def _of_cases(values: Floats, name: str, row: Integers, first_row: Integers, cases: NDArray[Any]) -> Floats:
     of_case = values[first_row]
-    differs = np.flatnonzero(values != of_case[row])
+    differs = np.flatnonzero((values != of_case[row]) & ~(np.isnan(values) & np.isnan(of_case[row])))
     if differs.size:
         raise ModelError(
             f"{name!r} differs within case {cases[row[differs[0]]]}; it is generic or specific, not individual"
@@ -204,7 +218,16 @@ def _num_rows(variables: Sequence[ArrayLike], available: ArrayLike | None) -> in
 
 
 def _shaped(name: str, values: ArrayLike, shape: tuple[int, ...]) -> Floats:
-    array = np.asarray(values, np.float64)
+    array = _numbers(name, values)
     if array.shape != shape:
         raise ModelError(f"{name!r} has shape {array.shape}; for these rows and alternatives give {shape}")
     return array
+
+
+def _numbers(name: str, values: ArrayLike) -> Floats:
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError) as error:
+        raise ModelError(
+            f"{name!r} holds something that is no number ({error}); encode categories as 0 and 1"
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from scipy import special
 from laborllm.errors import ModelError
 from laborllm.models.logit import summary
 from laborllm.models.logit.likelihood import Conditional, Multinomial
-from laborllm.models.logit.nests import Nested, nest_positions
+from laborllm.models.logit.nests import Nested, Nests, nest_positions
 from laborllm.models.logit.sample import CovType, Sample, availability, table
 from laborllm.models.tallies import Floats, Integers
 
@@ -147,6 +148,11 @@ class ChoiceResults:
         """A table to print."""
         return summary.text(self, alpha=alpha)
 
+    def _asked(self, x: Any, available: ArrayLike | None) -> tuple[Any, ArrayLike | None]:
+        """Variables and mask to predict with: where they are not given, those of the fit."""
+        given, mask = self.data if x is None else (x, None)
+        return given, mask if available is None else available
+
     def _finite(self) -> Floats:
         """Coefficients to predict with: absent alternatives are ruled out by the mask, whatever theirs are."""
         return np.nan_to_num(self.params, nan=0.0)
@@ -179,10 +185,11 @@ class MultinomialResults(ChoiceResults):
         """Probabilities of the alternatives, shape (N, J).
 
         Args:
-            X: Variables, shape (N, K), as in the fit; None for the rows of the fit with their availability.
-            available: Which alternatives each row can choose, shape (N, J).
+            X: Variables, shape (N, K), as in the fit; None for the rows of the fit.
+            available: Which alternatives each row can choose, shape (N, J); None for the mask of the fit with its rows,
+                for all with others.
         """
-        given, available = self.data if X is None else (X, available)
+        given, available = self._asked(X, available)
         values = table(given, self.variables, ndim=2)[0]
         free = np.flatnonzero(np.array(self.alternatives) != self.base)
         likelihood = Multinomial(values, self._sample(len(values), available), free=free)
@@ -197,10 +204,11 @@ class ConditionalResults(ChoiceResults):
         """Probabilities of the alternatives, shape (N, J).
 
         Args:
-            X: Variables, shape (N, J, K), as in the fit; None for the rows of the fit with their availability.
-            available: Which alternatives each row can choose, shape (N, J).
+            X: Variables, shape (N, J, K), as in the fit; None for the rows of the fit.
+            available: Which alternatives each row can choose, shape (N, J); None for the mask of the fit with its rows,
+                for all with others.
         """
-        given, available = self.data if X is None else (X, available)
+        given, available = self._asked(X, available)
         values = table(given, self.variables, ndim=3)[0]
         sample = self._sample(len(values), available)
         values = np.where(sample.available[:, :, None], values, 0.0)
@@ -226,22 +234,38 @@ class NestedResults(ChoiceResults):
         X: Any = None,  # noqa: N803
         *,
         available: ArrayLike | None = None,
-        nests: ArrayLike | None = None,
+        nests: Nests | None = None,
     ) -> Floats:
         """Probabilities of the alternatives, shape (N, J).
 
         Args:
-            X: Variables, shape (N, J, K), as in the fit; None for the rows of the fit with their availability.
-            available: Which alternatives each row can choose, shape (N, J).
-            nests: Nests of these rows, needed where the nests of the fit differ between rows.
+            X: Variables, shape (N, J, K), as in the fit; None for the rows of the fit.
+            available: Which alternatives each row can choose, shape (N, J); None for the mask of the fit with its rows,
+                for all with others.
+            nests: Nests of these rows, needed where the nests of the fit differ between rows: alternatives by the names
+                of the nests, or numbers of nests in the order of `nest_names`.
+
+        Raises:
+            ModelError: A nest that the fit did not have.
         """
-        given, available, nests = (*self.data, self.nests) if X is None else (X, available, nests)
+        given, available = self._asked(X, available)
         values = table(given, self.variables, ndim=3)[0]
         sample = self._sample(len(values), available)
-        if nests is None and self.nests.ndim == 2:
+        if nests is None and X is not None and self.nests.ndim == 2:
             raise ModelError("the nests of this model differ between rows; give those of the rows to predict")
-        groups = nest_positions(self.nests if nests is None else nests, self.alternatives, len(values))[0]
+        groups = self._groups(self.nests if nests is None else nests, len(values))
         values = np.where(sample.available[:, :, None], values, 0.0)
         transform = np.zeros((len(self.nest_names), 0))
         law = Nested(values, sample, groups, transform=transform, fixed=self.lambdas)
         return law.probabilities(self._finite()[: len(self.variables)])
+
+    def _groups(self, nests: Nests, num_rows: int) -> Integers:
+        """Numbers of the nests of the fit, shape (N, J)."""
+        groups, names = nest_positions(nests, self.alternatives, num_rows)
+        known = self.nest_names
+        if not isinstance(nests, Mapping):
+            known = tuple(str(number) for number in range(len(known)))
+        strange = [name for name in names if name not in known]
+        if strange:
+            raise ModelError(f"the fit has no nest {strange[0]!r}; its nests are {', '.join(self.nest_names)}")
+        return np.array([known.index(name) for name in names])[groups]

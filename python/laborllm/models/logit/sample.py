@@ -17,6 +17,7 @@ Booleans = NDArray[np.bool_]
 CovType = Literal["classical", "robust", "cluster"]
 
 MAX_PARAMETERS = 3000
+WHOLE = 2.0**53  # up to which float64 tells whole numbers apart
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def positions(labels: ArrayLike, alternatives: Sequence[Any] | None) -> tuple[In
     """Labels as positions among the alternatives.
 
     Args:
-        labels: Shape (N,). Integers are positions where `alternatives` is given; anything else is a name.
+        labels: Shape (N,). Integers are positions where `alternatives` is given, unless those are integers too;
+            anything else is a name.
         alternatives: The J alternatives in order; None takes the distinct labels, sorted.
 
     Returns:
@@ -103,14 +105,14 @@ def positions(labels: ArrayLike, alternatives: Sequence[Any] | None) -> tuple[In
     Raises:
         ModelError: A null, a label that is no alternative, or names that are given twice.
     """
-    values = _labels(labels)
+    values = _labels(labels, "choice")
     if alternatives is None:
         distinct, codes = np.unique(values, return_inverse=True)
         return codes, tuple(str(label) for label in distinct)
     names = tuple(str(name) for name in alternatives)
     if len(set(names)) < len(names):
         raise ModelError("an alternative is named twice; give every alternative its own name")
-    if values.dtype.kind in "iu":
+    if values.dtype.kind in "iu" and not _codes(alternatives):
         strange = np.flatnonzero((values < 0) | (values >= len(names)))
         codes = values.astype(np.intp)
     else:
@@ -120,7 +122,8 @@ def positions(labels: ArrayLike, alternatives: Sequence[Any] | None) -> tuple[In
     if strange.size:
         raise ModelError(
             f"row {strange[0]} chose {values[strange[0]].item()!r}, which is none of the {len(names)} alternatives "
-            f"({strange.size} such rows); integers are positions from 0, anything else must be a name"
+            f"({strange.size} such rows); integers are positions from 0 unless the alternatives are integers, anything "
+            "else must be a name"
         )
     return codes, names
 
@@ -224,19 +227,26 @@ def settled_cov_type(cov_type: CovType | None, clusters: ArrayLike | None) -> Co
     return cov_type
 
 
-def _labels(labels: ArrayLike) -> NDArray[Any]:
+def _codes(alternatives: Sequence[Any]) -> bool:
+    """Whether alternatives are integers other than their own positions."""
+    codes = np.asarray(alternatives)
+    return codes.dtype.kind in "iu" and not np.array_equal(codes, np.arange(len(codes)))
+
+
+def _labels(labels: ArrayLike, what: str) -> NDArray[Any]:
+    """Labels without nulls; floats that are whole numbers, and booleans, as integers."""
     values = np.asarray(labels)
     if values.ndim != 1:
-        raise ModelError(f"the choices have shape {values.shape}; give one label per row, shape (N,)")
+        raise ModelError(f"the {what}s have shape {values.shape}; give one label per row, shape (N,)")
     if values.dtype.kind == "O":
         missing = np.array([value is None or value != value for value in values], np.bool_)  # noqa: PLR0124  NaN
         if not missing.any():
             values = np.array(values.tolist())
     else:
-        missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), np.bool_)
+        missing = ~np.isfinite(values) if values.dtype.kind == "f" else np.zeros(len(values), np.bool_)
     if missing.any():
-        raise ModelError(f"the choice of row {np.flatnonzero(missing)[0]} is null; leave the row out")
-    if values.dtype.kind == "f" and (values == np.rint(values)).all():
+        raise ModelError(f"the {what} of row {np.flatnonzero(missing)[0]} is null or infinite; leave the row out")
+    if values.dtype.kind == "f" and ((values == np.rint(values)) & (np.abs(values) < WHOLE)).all():
         values = values.astype(np.int64)
     return values.astype(np.int64) if values.dtype.kind == "b" else values
 
@@ -263,7 +273,7 @@ def _clusters(clusters: ArrayLike | None, size: int, *, rows: Integers, cov_type
     labels = np.asarray(clusters)
     if labels.shape != (size,):
         raise ModelError(f"clusters have shape {labels.shape}; give one label per row, ({size},)")
-    numbers = np.unique(_labels(labels)[rows], return_inverse=True)[1]
+    numbers = np.unique(_labels(labels, "cluster")[rows], return_inverse=True)[1]
     if numbers.max() == 0:
         raise ModelError(
             "all rows are in one cluster, from which no variance can be told; give a finer cluster, such as the worker"
