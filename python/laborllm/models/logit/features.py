@@ -164,7 +164,7 @@ def _education_changed(histories: Histories) -> NDArray[np.bool_]:
     return changed
 
 
-def _dummies(codes: Integers, num_columns: int, value: Any) -> Any:
+def _dummies(codes: NDArray[np.integer[Any]], num_columns: int, value: Any) -> Any:
     """One column per code, with `value` (a number, or one of each row) where the row has that code; -1 has none."""
     rows = np.flatnonzero(codes >= 0)
     values = np.broadcast_to(value, codes.shape)[rows]

@@ -14,7 +14,7 @@ from laborllm.models.logit.features import Features
 from laborllm.models.logit.law import TitleLaw
 
 Floats = NDArray[np.float64]
-Integers = NDArray[np.int64]
+Integers = NDArray[np.integer[Any]]
 
 PENALTIES: tuple[float, ...] = tuple((10.0 ** (np.arange(6, -7, -1) / 2)).tolist())
 """What is tried for l2, from strong to weak, two per factor of ten."""
