@@ -47,6 +47,10 @@ REFUSED = {
     ),
     "one state": (lambda: fit(np.zeros(400, int)), "every row is in the state '0'"),
     "one state of positive weight": (lambda: fit(weights=Y == 1), "every row is in the state '1'"),
+    "one state that occurs": (
+        lambda: choose(np.zeros(200, int), choice_design(["a", "b"], generic={"x": DATA.x[:, :2, 0]}).X),
+        r"no row could have chosen anything but what it chose \(0\)",
+    ),
     "one alternative": (lambda: choose(np.zeros(200, int), DATA.x[:, :1]), "a choice needs two alternatives"),
     "collinear columns": (
         lambda: fit(x=np.column_stack([X, X[:, 1] - 2 * X[:, 2]]), names=["const", "skill", "union", "sum"]),

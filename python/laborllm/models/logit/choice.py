@@ -173,6 +173,7 @@ def conditional_logit(
     refuse_many(len(variables))
     absent, lost = hopeless_columns(values, data)
     data = without(data, absent)
+    refuse_no_alternative(data, states)
     values = readable(values, data)[:, :, ~lost] if lost.any() else readable(values, data)
     likelihood = Conditional(values, data)
     optimum = fitted(likelihood, variables, ~lost)
@@ -260,6 +261,20 @@ def refuse_one_state(codes: np.ndarray, states: Sequence[str]) -> None:
     """
     if len(codes) and (codes == codes[0]).all():
         raise ModelError(f"every row is in the state {states[codes[0]]!r}; a logit needs two states that occur")
+
+
+def refuse_no_alternative(data: Sample, states: Sequence[str]) -> None:
+    """Refuse rows that are all left with what they chose once alternatives that nobody chose are ruled out.
+
+    Raises:
+        ModelError: They are.
+    """
+    if (data.available.sum(axis=1) == 1).all():
+        chosen = [str(state) for state in np.array(states)[~data.never_chosen()]]
+        raise ModelError(
+            f"no row could have chosen anything but what it chose ({', '.join(chosen[:8])}): alternatives that nobody "
+            "chose and that have a constant are ruled out; give rows with other choices, or a wider `available`"
+        )
 
 
 def of_rows(values: Floats, data: Sample) -> Floats:

@@ -17,6 +17,7 @@ from laborllm.models.logit.choice import (
     fitted,
     of_rows,
     readable,
+    refuse_no_alternative,
     without,
 )
 from laborllm.models.logit.likelihood import Conditional
@@ -94,6 +95,7 @@ def nested_logit(
     refuse_unknown(values, variables, rows=data.rows, available=data.available)
     absent, lost = hopeless_columns(values, data)
     data = without(data, absent)
+    refuse_no_alternative(data, states)
     values = readable(values, data)[:, :, ~lost]
     transform, labels = _parameters(by_row, data, nest_names, shared=shared)
     refuse_many(len(variables) + len(labels))
