@@ -113,6 +113,9 @@ def test_neighbours_on_the_ring_are_the_nearest_on_either_side():
         ),
         (("[[0.5, 0.5, 0.0]", "[[0.5, 0.6, -0.1]"), "of first occupations in class 0"),
         (("[0.25, 0.75, 0.0]", "[0.25, 0.75]"), r"transition\[1\]\[2\] has 2 entries; give a list of 3"),
+        (("[[0.5, 0.5, 0.0], [0.0, 0.5, 0.5]]", "1"), "initial is 1; give a list of 3"),
+        (("[covariates.race]", "[covariates.year]"), "no covariate can be called 'year'"),
+        (("[covariates.race]", "[covariates.split]"), "no covariate can be called 'split'"),
         (("[0.25, 0.75, 0.0]", '[0.25, "x", 0.0]'), r"transition\[1\]\[2\]\[1\] is 'x'; give a number"),
         (("[0.25, 0.75, 0.0]", "[0.25, true, 0.0]"), r"transition\[1\]\[2\]\[1\] is True"),
         (("[0.25, 0.75, 0.0]", "[0.25, nan, 0.0]"), r"transition\[1\]\[2\]\[1\] is nan"),
@@ -148,6 +151,21 @@ def test_a_file_that_describes_no_world_is_one_line_with_file_and_key(change, wo
     with pytest.raises(WorldError, match=words) as error:
         World.read(path)
     assert str(error.value).startswith(f"{path}: ")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("transition", "words"),
+    [
+        ("3", "transition is 3; give a list of 2"),
+        ("[0.5, 0.5]", r"transition\[0\] is 0.5; give a list of 2"),
+        ("[[[[0.5, 0.5]]]]", r"transition\[0\] has 1 entries; give a list of 2"),
+    ],
+)
+def test_moves_in_too_few_or_too_many_lists_are_one_line(transition, words, tmp_path):
+    path = written(tmp_path, f'titles = ["a", "b"]\ninitial = [0.5, 0.5]\ntransition = {transition}')
+    with pytest.raises(WorldError, match=words) as error:
+        World.read(path)
     assert "\n" not in str(error.value)
 
 

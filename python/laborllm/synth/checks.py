@@ -71,8 +71,10 @@ def check_stays(world: World) -> None:
 
 
 def check_classes(world: World) -> None:
-    """Refuse shares of covariates that are none, and a law of the class that does not fit them."""
+    """Refuse covariates named as other columns, shares that are none, and a law of the class that does not fit them."""
     for name, shares in world.covariates.items():
+        if name in RESERVED:
+            raise WorldError(f"no covariate can be called {name!r}: a simulated panel has that column; rename it")
         check_shares(name, shares)
     axes = world.class_law.shape[:-1]
     sizes = tuple(map(len, world.covariates.values()))
@@ -102,3 +104,5 @@ def check_shares(name: str, shares: Any) -> None:
 
 TOLERANCE = 1e-9
 """How far from one a law may sum."""
+RESERVED = ("dataset", "worker_id", "year", "occupation", "split")
+"""Columns of a panel that are no covariates."""

@@ -156,5 +156,7 @@ def _taste(uniform: Floats, power: float) -> Floats:
 
 def _draw(seed: int, name: str) -> Draw:
     """Uniform draws in [0, 1) from the Philox generator of this seed and name."""
+    if not 0 <= seed < 1 << 64:
+        raise WorldError(f"the seed is {seed}; give one in [0, 2**64)")
     generator = np.random.Generator(np.random.Philox(key=np.array([seed, stream_of(name)], np.uint64)))
     return generator.random

@@ -104,6 +104,8 @@ class World:
             WorldError: A shape that does not fit the titles, a negative count, or no first occupation at all.
         """
         first, matrix = np.asarray(initial, np.float64), np.asarray(transition, np.float64)
+        if not ((first >= 0).all() and (matrix >= 0).all()):
+            raise WorldError("a count of first occupations or moves is negative or null; give counts from zero up")
         everywhere = first + matrix.sum(axis=0)
         matrix = np.where(matrix.sum(axis=1, keepdims=True) > 0, matrix, everywhere)
         with np.errstate(invalid="ignore"):  # an empty law is refused below, by name

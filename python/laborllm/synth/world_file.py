@@ -114,17 +114,21 @@ def _given(entries: Entries, titles: tuple[str, ...]) -> dict[str, Any]:
         )
     size = len(titles)
     classes = len(entries["initial"]) if _depth(entries["initial"]) == 2 else 1
-    initial = _numbers(entries["initial"], "initial", (classes, size)[2 - _depth(entries["initial"]) :])
-    depth = _depth(entries["transition"])
-    transition = _numbers(entries["transition"], "transition", (classes, size, size)[3 - depth :])
-    stay = entries.get("stay", 0.0)
-    stays = _numbers(stay, "stay", (classes, size)[2 - _depth(stay) :])
+    initial = _by_class(entries["initial"], "initial", (classes, size), least=1)
+    transition = _by_class(entries["transition"], "transition", (classes, size, size), least=2)
+    stay = _by_class(entries.get("stay", 0.0), "stay", (classes, size), least=0)
     return {
         "initial": initial.reshape(classes, size),
         "neighbours": recipes.everyone(size),
         "kernel": transition.reshape(-1, size, size),
-        "stay": np.broadcast_to(stays, (classes, size)),
+        "stay": np.broadcast_to(stay, (classes, size)),
     }
+
+
+def _by_class(value: Any, key: str, shape: tuple[int, ...], *, least: int) -> Floats:
+    """An array of this shape, or of its last axes, `least` of them at least."""
+    axes = min(max(_depth(value), least), len(shape))
+    return _numbers(value, key, shape[len(shape) - axes :])
 
 
 def _drawn(entries: Entries, titles: tuple[str, ...]) -> dict[str, Any]:
