@@ -401,9 +401,12 @@ def test_a_directory_that_holds_another_model_or_strange_counts_is_refused(tmp_p
     (tmp_path / "model" / "counts.parquet").write_bytes(b"PAR1 no longer")
     with pytest.raises(FileError, match=r"counts\.parquet"):
         Markov.load(tmp_path / "model")
-    (tmp_path / "model" / "laborllm.json").write_text("{}")
-    with pytest.raises(ModelError, match="describes no count model"):
-        Markov.load(tmp_path / "model")
+    about = json.loads((tmp_path / "model" / "laborllm.json").read_text())
+    del about["hash"]
+    for text in (json.dumps(about), "{}"):
+        (tmp_path / "model" / "laborllm.json").write_text(text)
+        with pytest.raises(ModelError, match="describes no count model"):
+            Markov.load(tmp_path / "model")
     with pytest.raises(ModelError, match="nowhere"):
         Markov.load(tmp_path / "nowhere")
 
@@ -434,6 +437,7 @@ def test_params_are_read_changed_and_checked_by_name():
         (lambda: Markov().fit(panel([[0]], 2), panel([[0]], 3)), ModelError, "different occupations"),
         (lambda: fitted("markov").predict(panel([[0]], 2)), ModelError, "2 occupations are not the 6"),
         (lambda: fitted("markov").predict(panel([[0]], 6), titles="some"), ModelError, "'observed' or 'all'"),
+        (lambda: fitted("markov").predict(panel([[0]], 6), top=0), ModelError, "top=0 names no title"),
         (
             lambda: Markov().fit(panel([[0], [1, 1]], 2, weights=[1, None]), panel([[0]], 2), weighted=True),
             LaborLLMError,

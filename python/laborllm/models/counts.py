@@ -297,13 +297,13 @@ class CountModel(ClosedForm):
             model.weighted, model.datasets = about["weighted"], about["datasets"]
             model.covariates, model._sizes = about["covariates"], about["sizes"]
             model._coding = Coding(len(model.occupations), about["values"])
-            plans = plans_from_json(about["plans"])
+            plans, written = plans_from_json(about["plans"]), about["hash"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{source} describes no count model ({error!r}); fit and save it anew") from error
         model._ladders = ladders_from_table(
             read_parquet(Path(directory) / "counts.parquet"), plans, num_titles=len(model.occupations)
         )
-        if model.hash != about["hash"]:
+        if model.hash != written:
             raise ModelError(f"counts.parquet in {directory} is not the one laborllm.json describes; fit and save anew")
         return model
 
@@ -320,7 +320,10 @@ FIRST: Plan = (Rung("first"),)
 
 
 class Marginal(CountModel):
-    """The share of each title among all training rows, one half added to each count, whatever came before."""
+    """The share of each title among all training rows, one half added to each count, whatever came before.
+
+    First rows have a law of their own, as in every model here but `uniform`.
+    """
 
     kind: ClassVar[str] = "marginal"
     plans: ClassVar[Mapping[str, Plan]] = {"first": FIRST, "next": ()}
