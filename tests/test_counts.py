@@ -394,6 +394,9 @@ def test_a_directory_that_holds_another_model_or_strange_counts_is_refused(tmp_p
     fitted("markov").save(tmp_path / "model")
     with pytest.raises(ModelError, match="'markov', not two-stage"):
         TwoStage.load(tmp_path / "model")
+    fitted("laplace").save(tmp_path / "laplace")
+    with pytest.raises(ModelError, match="'laplace', not uniform"):
+        Uniform.load(tmp_path / "laplace")
     fitted("markov", num_workers=20).save(tmp_path / "other")
     (tmp_path / "other" / "counts.parquet").replace(tmp_path / "model" / "counts.parquet")
     with pytest.raises(ModelError, match="is not the one"):

@@ -288,8 +288,8 @@ class CountModel(ClosedForm):
             about = json.loads(source.read_text(encoding="utf-8"))
             kind = about["kind"]
             found = MODELS.get(kind)
-            if found is None or not issubclass(found, cls):
-                wanted = " or ".join(name for name, model in MODELS.items() if issubclass(model, cls))
+            if found is None or not issubclass(found, cls) or cls not in (found, CountModel):
+                wanted = " or ".join(name for name, model in MODELS.items() if cls in (model, CountModel))
                 raise ModelError(f"{directory} holds a model of kind {kind!r}, not {wanted}; load it by its own name")
             model = found(**about["params"])
             model.occupations = Occupations.from_json(json.dumps(about["occupations"]))
