@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -506,10 +504,3 @@ def test_on_real_careers_the_objective_is_scikit_learns():
     ]
     theirs = peer_loss.sum() + (peer.coef_**2).sum() / 2
     assert ours.objective_ == pytest.approx(theirs, rel=1e-8)
-
-
-def test_the_example_in_the_documentation_prints_what_it_says(capsys):
-    text = (Path(__file__).parents[1] / "docs" / "regression.md").read_text(encoding="utf-8")
-    code, said = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", text, re.DOTALL).groups()
-    exec(code, {})  # noqa: S102  the example itself
-    assert capsys.readouterr().out == said
