@@ -242,6 +242,15 @@ def test_fit_reads_no_row_of_test(kind):
     assert_close(one.val_perplexity, other.val_perplexity)
 
 
+def test_a_whole_panel_is_not_fitted_on_for_its_rows_of_test():
+    table = simulated(30)
+    whole = Panel.from_arrow(table, occupations=WORLD.occupations)
+    with pytest.raises(PanelError, match=r"worker 8 has a row of the split 'test' in 1980 .* give panel.part"):
+        Markov().fit(whole, whole.part("val"))
+    unsplit = Panel.from_arrow(table.drop_columns("split"), occupations=WORLD.occupations)
+    assert Markov().fit(unsplit, unsplit).parameters()["first_rows"] == 30
+
+
 @every_model
 def test_val_rows_choose_the_weights_and_enter_no_count(kind):
     table = simulated(300)

@@ -101,7 +101,7 @@ class CountModel(ClosedForm):
         """
         if train.occupations.hash != val.occupations.hash:
             raise ModelError("train and val have different occupations; read both with one list")
-        train.refuse_held_out_history()
+        train.refuse_held_out_rows()
         rows, held_out = Histories(train), Histories(val)
         self._coding, plans = self._bind(rows)
         self._check_covariates(held_out)

@@ -97,7 +97,7 @@ class Logit(ClosedForm):
         """
         if train.occupations.hash != val.occupations.hash:
             raise ModelError("train and val have different occupations; read both with one list")
-        train.refuse_held_out_history()
+        train.refuse_held_out_rows()
         rows, held_out = Histories(train), Histories(val)
         weights, val_weights = (h.panel.row_weights(h.row) if weighted else np.ones(len(h)) for h in (rows, held_out))
         taken = np.flatnonzero(weights > 0)
