@@ -242,6 +242,15 @@ def test_fit_reads_no_row_of_test(kind):
     assert_close(one.val_perplexity, other.val_perplexity)
 
 
+def test_a_whole_panel_is_not_fitted_on_for_its_rows_of_test():
+    table = simulated(30)
+    whole = Panel.from_arrow(table, occupations=WORLD.occupations)
+    with pytest.raises(PanelError, match=r"worker 8 has a row of the split 'test' in 1980 .* give panel.part"):
+        Markov().fit(whole, whole.part("val"))
+    unsplit = Panel.from_arrow(table.drop_columns("split"), occupations=WORLD.occupations)
+    assert Markov().fit(unsplit, unsplit).parameters()["first_rows"] == 30
+
+
 @every_model
 def test_val_rows_choose_the_weights_and_enter_no_count(kind):
     table = simulated(300)
@@ -394,6 +403,9 @@ def test_a_directory_that_holds_another_model_or_strange_counts_is_refused(tmp_p
     fitted("markov").save(tmp_path / "model")
     with pytest.raises(ModelError, match="'markov', not two-stage"):
         TwoStage.load(tmp_path / "model")
+    fitted("laplace").save(tmp_path / "laplace")
+    with pytest.raises(ModelError, match="'laplace', not uniform"):
+        Uniform.load(tmp_path / "laplace")
     fitted("markov", num_workers=20).save(tmp_path / "other")
     (tmp_path / "other" / "counts.parquet").replace(tmp_path / "model" / "counts.parquet")
     with pytest.raises(ModelError, match="is not the one"):
@@ -401,9 +413,12 @@ def test_a_directory_that_holds_another_model_or_strange_counts_is_refused(tmp_p
     (tmp_path / "model" / "counts.parquet").write_bytes(b"PAR1 no longer")
     with pytest.raises(FileError, match=r"counts\.parquet"):
         Markov.load(tmp_path / "model")
-    (tmp_path / "model" / "laborllm.json").write_text("{}")
-    with pytest.raises(ModelError, match="describes no count model"):
-        Markov.load(tmp_path / "model")
+    about = json.loads((tmp_path / "model" / "laborllm.json").read_text())
+    del about["hash"]
+    for text in (json.dumps(about), "{}"):
+        (tmp_path / "model" / "laborllm.json").write_text(text)
+        with pytest.raises(ModelError, match="describes no count model"):
+            Markov.load(tmp_path / "model")
     with pytest.raises(ModelError, match="nowhere"):
         Markov.load(tmp_path / "nowhere")
 
@@ -434,6 +449,7 @@ def test_params_are_read_changed_and_checked_by_name():
         (lambda: Markov().fit(panel([[0]], 2), panel([[0]], 3)), ModelError, "different occupations"),
         (lambda: fitted("markov").predict(panel([[0]], 2)), ModelError, "2 occupations are not the 6"),
         (lambda: fitted("markov").predict(panel([[0]], 6), titles="some"), ModelError, "'observed' or 'all'"),
+        (lambda: fitted("markov").predict(panel([[0]], 6), top=0), ModelError, "top=0 names no title"),
         (
             lambda: Markov().fit(panel([[0], [1, 1]], 2, weights=[1, None]), panel([[0]], 2), weighted=True),
             LaborLLMError,

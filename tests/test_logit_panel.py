@@ -481,6 +481,11 @@ def test_a_directory_that_holds_something_else_is_refused(tmp_path, monkeypatch)
     (tmp_path / "other" / estimator.FILE).replace(tmp_path / "model" / estimator.FILE)
     with pytest.raises(ModelError, match="is not the one"):
         Logit.load(tmp_path / "model")
+    about = json.loads((tmp_path / "model" / "laborllm.json").read_text())
+    del about["hash"]
+    (tmp_path / "model" / "laborllm.json").write_text(json.dumps(about))
+    with pytest.raises(ModelError, match="no readable logit"):
+        Logit.load(tmp_path / "model")
     (tmp_path / "model" / estimator.FILE).write_bytes(b"no longer")
     with pytest.raises(ModelError, match="no readable logit"):
         Logit.load(tmp_path / "model")

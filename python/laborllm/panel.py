@@ -232,17 +232,27 @@ class Panel:
         last = np.maximum.reduceat(np.where(targets, rows, -1), self.starts[:-1])
         return self._keep(rows <= last[self.workers()], targets)
 
-    def refuse_held_out_history(self) -> None:
-        """Refuse rows of the splits `val` and `test` in the history of the rows to be fitted on.
+    def refuse_held_out_rows(self) -> None:
+        """Refuse rows of the split `test` among those to be fitted on, and of `val` and `test` in their history.
 
         Raises:
-            PanelError: There is such a row, as where rows and not workers or years were divided; the worker is named.
+            PanelError: There is such a row, as where the whole panel was given, or where rows and not workers or years
+                were divided; the worker is named.
         """
-        if self.targets.all() or "split" not in self.table.column_names:
+        if "split" not in self.table.column_names:
             return
-        held_out = pc.is_in(self.column("split").cast(pa.large_string()), pa.array(["val", "test"], pa.large_string()))
-        bad = np.flatnonzero(~self.targets & held_out.to_numpy(zero_copy_only=False))
-        if len(bad):
+        split = self.column("split").cast(pa.large_string())
+        test, val = (
+            pc.is_in(split, pa.array([name], pa.large_string())).to_numpy(zero_copy_only=False)
+            for name in ("test", "val")
+        )
+        if len(bad := np.flatnonzero(self.targets & test)):
+            worker = self.column("worker_id")[int(bad[0])].as_py()
+            raise PanelError(
+                f"worker {worker} has a row of the split 'test' in {self.years()[bad[0]]} among those to be fitted on "
+                f"({len(bad)} such rows); give panel.part('train')"
+            )
+        if len(bad := np.flatnonzero(~self.targets & (test | val))):
             worker = self.column("worker_id")[int(bad[0])].as_py()
             raise PanelError(
                 f"worker {worker} has a held-out row in {self.years()[bad[0]]} before a row to be fitted on; split by "

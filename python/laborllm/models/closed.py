@@ -83,12 +83,15 @@ class ClosedForm(ABC):
             top: Name this many of the most probable titles of every row.
 
         Raises:
-            ModelError: The model is not fitted, the panel has other occupations, or lacks a covariate.
+            ModelError: The model is not fitted; the panel has other occupations or lacks a covariate; `titles` or `top`
+                is none.
             OccupationsError: A title that is not on the list.
         """
         occupations = self._fitted()
         if titles not in ("observed", "all"):
             raise ModelError(f"titles={titles!r} is unknown; choose 'observed' or 'all'")
+        if top is not None and top < 1:
+            raise ModelError(f"top={top} names no title; give a number from 1 up, or None")
         if panel.occupations.hash != occupations.hash:
             raise ModelError(
                 f"the panel's {len(panel.occupations)} occupations are not the {len(occupations)} that the {self.kind} "

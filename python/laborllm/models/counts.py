@@ -101,7 +101,7 @@ class CountModel(ClosedForm):
         """
         if train.occupations.hash != val.occupations.hash:
             raise ModelError("train and val have different occupations; read both with one list")
-        train.refuse_held_out_history()
+        train.refuse_held_out_rows()
         rows, held_out = Histories(train), Histories(val)
         self._coding, plans = self._bind(rows)
         self._check_covariates(held_out)
@@ -284,8 +284,8 @@ class CountModel(ClosedForm):
             about = json.loads(source.read_text(encoding="utf-8"))
             kind = about["kind"]
             found = MODELS.get(kind)
-            if found is None or not issubclass(found, cls):
-                wanted = " or ".join(name for name, model in MODELS.items() if issubclass(model, cls))
+            if found is None or not issubclass(found, cls) or cls not in (found, CountModel):
+                wanted = " or ".join(name for name, model in MODELS.items() if cls in (model, CountModel))
                 raise ModelError(f"{directory} holds a model of kind {kind!r}, not {wanted}; load it by its own name")
             model = found(**about["params"])
             model.occupations = Occupations.from_json(json.dumps(about["occupations"]))
@@ -293,13 +293,13 @@ class CountModel(ClosedForm):
             model.weighted, model.datasets = about["weighted"], about["datasets"]
             model.covariates, model._sizes = about["covariates"], about["sizes"]
             model._coding = Coding(len(model.occupations), about["values"])
-            plans = plans_from_json(about["plans"])
+            plans, written = plans_from_json(about["plans"]), about["hash"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{source} describes no count model ({error!r}); fit and save it anew") from error
         model._ladders = ladders_from_table(
             read_parquet(Path(directory) / "counts.parquet"), plans, num_titles=len(model.occupations)
         )
-        if model.hash != about["hash"]:
+        if model.hash != written:
             raise ModelError(f"counts.parquet in {directory} is not the one laborllm.json describes; fit and save anew")
         return model
 
@@ -316,7 +316,10 @@ FIRST: Plan = (Rung("first"),)
 
 
 class Marginal(CountModel):
-    """The share of each title among all training rows, one half added to each count, whatever came before."""
+    """The share of each title among all training rows, one half added to each count, whatever came before.
+
+    First rows have a law of their own, as in every model here but `uniform`.
+    """
 
     kind: ClassVar[str] = "marginal"
     plans: ClassVar[Mapping[str, Plan]] = {"first": FIRST, "next": ()}

@@ -148,7 +148,7 @@ class LanguageModel:
         self._scores_only = False
         template = self.template if isinstance(self.template, Template) else Template.load(self.template)
         template = template if template.bound else template.bind(train_panel.table.column_names)
-        train_panel.refuse_held_out_history()
+        train_panel.refuse_held_out_rows()
         torch.manual_seed(self.seed)
         model: Any = load_base(self.base, dtype=self.dtype)
         self._fingerprint = fingerprint(self.base)

@@ -30,7 +30,8 @@ class Optimum:
 
     No model that sees the same beats it by more than luck. The class is not seen: the law is the mean of the laws of
     the classes, weighted by how probable the history made each. Where the class depends on a covariate, a null and a
-    column that the panel lacks are unknown values, over which the mean is taken by their shares.
+    column that the panel lacks are unknown values, over which the mean is taken by their shares. A worker's first row
+    is taken for the first of the career: of careers whose beginning was cut off the law is another.
 
     Raises:
         PanelError: Other titles than the world's, years that are not consecutive within a worker, a covariate with a

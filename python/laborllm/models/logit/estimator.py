@@ -97,7 +97,7 @@ class Logit(ClosedForm):
         """
         if train.occupations.hash != val.occupations.hash:
             raise ModelError("train and val have different occupations; read both with one list")
-        train.refuse_held_out_history()
+        train.refuse_held_out_rows()
         rows, held_out = Histories(train), Histories(val)
         weights, val_weights = (h.panel.row_weights(h.row) if weighted else np.ones(len(h)) for h in (rows, held_out))
         taken = np.flatnonzero(weights > 0)
@@ -235,7 +235,7 @@ class Logit(ClosedForm):
                 raise ModelError(
                     f"{directory} holds a model of kind {about['kind']!r}, not {cls.kind}; load it by its name"
                 )
-            model = cls(**about["params"])
+            model, written = cls(**about["params"]), about["hash"]
             model.occupations = Occupations.from_json(json.dumps(about["occupations"]))
             model.l2, model.path = about["l2"], dict(about["path"])
             model.val_perplexity, model.weighted = about["val_perplexity"], about["weighted"]
@@ -248,7 +248,7 @@ class Logit(ClosedForm):
             model._law = TitleLaw(logit, len(model.occupations), about["total"]).with_arrays(load_file(source / FILE))
         except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
             raise ModelError(f"{directory} holds no readable logit ({error!r}); fit and save it anew") from error
-        if model.hash != about["hash"]:
+        if model.hash != written:
             raise ModelError(f"{FILE} in {directory} is not the one laborllm.json describes; fit and save anew")
         return model
 
