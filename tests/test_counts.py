@@ -551,6 +551,22 @@ def test_the_target_row_shows_its_year_and_education_and_nothing_else():
     assert len(plain) == 4
 
 
+def test_population_weights_are_told_before_they_outweigh_everything():
+    train = panel([[0, 1, 1], [1, 0]], 2, weights=[240_000.0, 0.0])
+    with pytest.warns(UserWarning, match="the weights average 240,000"):
+        Markov().fit(train, train, weighted=True)
+    Markov().fit(train, train)
+
+
+def test_counts_made_in_other_bins_are_refused(tmp_path):
+    fitted("tenure").save(tmp_path / "model")
+    about = json.loads((tmp_path / "model" / "laborllm.json").read_text())
+    about["bins"]["tenure"] = 4
+    (tmp_path / "model" / "laborllm.json").write_text(json.dumps(about))
+    with pytest.raises(ModelError, match="counts in bins of"):
+        Tenure.load(tmp_path / "model")
+
+
 def test_a_plan_drops_what_a_panel_cannot_give_and_rungs_that_then_say_nothing_new():
     plan = (Rung("a", ("age",)), Rung("b", ("age", "gap")), Rung("c", ("gap",)), Exclusion(), Rung("d", ("gap", "x")))
     assert bound(plan, lambda name: name not in {"age", "x"}) == (Rung("b", ("gap",)), Rung("c", ("gap",)), Exclusion())

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 
+from laborllm.errors import PanelError
 from laborllm.models.histories import Histories
 from tests.panels import panel_of, panels, rows_of
 
@@ -61,3 +63,11 @@ def test_codes_are_places_among_the_known_words_then_null_then_anything_else(pan
 def test_a_trait_that_is_null_at_first_is_known_all_along():
     table = rows_of((1, 1990, "Cooks"), (1, 1991, "Cooks"), (2, 1990, "Cooks"), gender=[None, "female", "male"])
     assert Histories(panel_of(table)).words("gender").to_pylist() == ["female", "female", "male"]
+
+
+def test_a_number_that_is_none_is_null_and_a_list_is_no_trait():
+    rows = ((1, 1990, "Cooks"), (2, 1990, "Cooks"))
+    numbers = panel_of(rows_of(*rows, education=[float("nan"), 12.0]))
+    assert Histories(numbers).words("education").to_pylist() == [None, "12"]
+    with pytest.raises(PanelError, match="'education' holds list"):
+        Histories(panel_of(rows_of(*rows, education=[["a"], ["b"]]))).words("education")

@@ -82,7 +82,9 @@ Kind = Literal[
     "covariates",
     "logit",
 ]
-Weighted = Annotated[bool, typer.Option("--weighted", help="Weigh rows with the panel's column `weight`.")]
+Weighted = Annotated[
+    bool, typer.Option("--weighted", help="Weigh rows with the column `weight`: numbers of rows, of mean one.")
+]
 
 
 def _print_version(asked: bool) -> None:

@@ -24,6 +24,9 @@ Integers = NDArray[np.int64]
 CELLS = 1 << 20
 """Cells of whole laws worked out at a time."""
 
+SCALE = 10.0
+"""Weights whose mean is this many times above or below one are no numbers of rows: a warning."""
+
 
 class ClosedForm(ABC):
     """An estimator that gives each of the J titles its probability without running a network.
@@ -165,3 +168,20 @@ class ClosedForm(ABC):
         if self.occupations is None:
             raise ModelError(f"the {self.kind} model is not fitted; call fit(train, val) first")
         return self.occupations
+
+
+def counting_weights(histories: Histories) -> Floats:
+    """The column `weight` of the rows to be fitted on, (N,), where a weight is a number of rows.
+
+    Raises:
+        PanelError: No such column, one without numbers, or a weight that is null, infinite or negative.
+    """
+    weights: Floats = histories.panel.row_weights(histories.row)
+    mean = float(weights[weights > 0].mean()) if weights.any() else 1.0
+    if not 1 / SCALE < mean < SCALE:
+        warnings.warn(
+            f"the weights average {mean:,.6g}, and each row counts as so many; divide the column by that, or what is "
+            "counted outweighs back-offs, half observations and penalties",
+            stacklevel=3,
+        )
+    return weights

@@ -31,6 +31,8 @@ PERIOD = 5
 EPOCH = 1900
 BANDS = 32
 """Bands of age and periods that are told apart."""
+BINS = {"tenure": TENURES, "gap": GAPS, "band": BAND, "youngest": YOUNGEST, "period": PERIOD, "epoch": EPOCH}
+"""What numbers are cut into; counts that were made with others mean other contexts."""
 
 
 @dataclass(frozen=True)

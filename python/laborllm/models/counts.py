@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from laborllm.errors import ModelError
 from laborllm.files import output_directory, read_parquet, write_parquet
 from laborllm.models.choosing import choose, mean_loss, untuned
-from laborllm.models.closed import CELLS, ClosedForm, Floats
-from laborllm.models.contexts import Coding
+from laborllm.models.closed import CELLS, ClosedForm, Floats, counting_weights
+from laborllm.models.contexts import BINS, Coding
 from laborllm.models.counts_files import ladders_from_table, ladders_to_table, plans_from_json, plans_to_json
 from laborllm.models.histories import Histories
 from laborllm.models.ladder import Climb, Exclusion, Ladder, OwnPast, Plan, Rung, bound
@@ -105,7 +105,7 @@ class CountModel(ClosedForm):
         rows, held_out = Histories(train), Histories(val)
         self._coding, plans = self._bind(rows)
         self._check_covariates(held_out)
-        self._count(rows, plans, train.row_weights(rows.row) if weighted else None)
+        self._count(rows, plans, counting_weights(rows) if weighted else None)
         self.occupations, self.weighted, self.datasets = train.occupations, weighted, train.datasets
         self._choose(held_out, val.row_weights(held_out.row) if weighted else np.ones(len(held_out)))
         return self
@@ -234,7 +234,7 @@ class CountModel(ClosedForm):
     @property
     def hash(self) -> str:
         """SHA-256 of kind, occupations, features, parameters and counts, as hexadecimal text."""
-        about = [self.kind, self._fitted().hash, self.weights, self._coding_known().values, self._plans_json()]
+        about = [self.kind, self._fitted().hash, self.weights, self._coding_known().values, BINS, self._plans_json()]
         digest = hashlib.sha256(json.dumps(about, sort_keys=True).encode())
         for ladder in self._ladders.values():
             for array in (ladder.base, *(a for tally in ladder.tallies.values() for a in (tally.keys, tally.values))):
@@ -262,6 +262,7 @@ class CountModel(ClosedForm):
             "datasets": self.datasets,
             "covariates": self.covariates,
             "values": self._coding_known().values,
+            "bins": BINS,
             "plans": self._plans_json(),
             "sizes": self._sizes,
             "redistributable": False,
@@ -293,6 +294,8 @@ class CountModel(ClosedForm):
             model.weighted, model.datasets = about["weighted"], about["datasets"]
             model.covariates, model._sizes = about["covariates"], about["sizes"]
             model._coding = Coding(len(model.occupations), about["values"])
+            if about["bins"] != BINS:
+                raise ModelError(f"{directory} counts in bins of {about['bins']}, this package in {BINS}; fit it anew")
             plans, written = plans_from_json(about["plans"]), about["hash"]
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{source} describes no count model ({error!r}); fit and save it anew") from error

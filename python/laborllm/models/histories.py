@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from laborllm.errors import PanelError
 from laborllm.panel import Panel
 from laborllm.spells import Spells
 
@@ -130,9 +131,13 @@ class Histories:
         and birth year the first that is not null, which a panel has in every row): what a resume shows at that place.
 
         Raises:
-            PanelError: The panel has no such column.
+            PanelError: The panel has no such column, or one that is no text, number or truth value.
         """
         values = self.panel.column(column)
+        if pa.types.is_floating(values.type):
+            values = pc.if_else(pc.is_nan(values), None, values)
+        if pa.types.is_nested(values.type):
+            raise PanelError(f"the column {column!r} holds {values.type}; cast it to text or numbers")
         if not pa.types.is_dictionary(values.type):
             values = values.dictionary_encode()
         rows = self.row if column in TARGET else self.panel.starts[self.worker]

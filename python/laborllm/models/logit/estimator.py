@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from laborllm.errors import ModelError
 from laborllm.files import output_directory
-from laborllm.models.closed import ClosedForm, Floats, Integers
+from laborllm.models.closed import ClosedForm, Floats, Integers, counting_weights
 from laborllm.models.histories import Histories
 from laborllm.models.logit.features import Features
 from laborllm.models.logit.law import TitleLaw
@@ -99,7 +99,8 @@ class Logit(ClosedForm):
             raise ModelError("train and val have different occupations; read both with one list")
         train.refuse_held_out_rows()
         rows, held_out = Histories(train), Histories(val)
-        weights, val_weights = (h.panel.row_weights(h.row) if weighted else np.ones(len(h)) for h in (rows, held_out))
+        weights = counting_weights(rows) if weighted else np.ones(len(rows))
+        val_weights = val.row_weights(held_out.row) if weighted else np.ones(len(held_out))
         taken = np.flatnonzero(weights > 0)
         if len(np.unique(rows.occupation[taken])) < 2:
             raise ModelError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -74,6 +75,13 @@ def follow(law: TitleLaw, train: Rows, val: Rows) -> dict[float, float]:
         if found > min(path.values()):
             break
         best = logit.coef_, logit.intercept_
+    chosen = min(path, key=lambda tried: path[tried])
+    if chosen in (PENALTIES[0], PENALTIES[-1]):
+        warnings.warn(
+            f"the penalty chosen on val, l2={chosen:g}, is the {'strongest' if chosen == PENALTIES[0] else 'weakest'} "
+            "that was tried; check the scale of the weights and the rows of val, or give l2",
+            stacklevel=3,
+        )
     logit.coef_, logit.intercept_ = best
     return path
 
