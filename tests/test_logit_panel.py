@@ -222,6 +222,7 @@ def test_fit_reads_no_row_of_test():
     assert (one.path, one.val_perplexity) == (other.path, other.val_perplexity)
 
 
+@pytest.mark.filterwarnings("ignore:the penalty chosen on val")
 def test_val_rows_choose_the_penalty_and_nothing_else():
     table = simulated()
     one, other = (Logit().fit(*parts(t)[:2]) for t in (table, poison(table, "val")))
