@@ -10,6 +10,8 @@ import pytest
 pytest.importorskip("torch")
 pytestmark = pytest.mark.torch
 
+from laborllm import cli, demo
+from laborllm.errors import FileError
 from laborllm.occupations import Occupations
 from laborllm.predictions import Predictions
 from tests.samples import HARD_TITLES, careers
@@ -99,3 +101,17 @@ def test_the_normalized_law_of_observed_titles_says_which_option_it_needs(folder
     assert code == 1
     assert "--titles all" in err
     assert not (folder / "p.parquet").exists()
+
+
+def test_a_demo_is_written_into_its_folder_again_and_not_over_a_file(tmp_path, monkeypatch):
+    def reached():
+        raise InterruptedError
+
+    monkeypatch.setattr(demo, "wage_panel", reached)
+    with pytest.raises(InterruptedError):
+        demo.run(tmp_path, overwrite=True, bar=cli.bar, say=print)
+    with pytest.raises(FileError, match="exists"):
+        demo.run(tmp_path, bar=cli.bar, say=print)
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match="is no directory"):
+        demo.run(tmp_path / "file", overwrite=True, bar=cli.bar, say=print)

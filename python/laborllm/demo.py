@@ -120,7 +120,7 @@ def run(
     from laborllm.models.logit import Logit
     from laborllm.train import TrainingOptions, make_base
 
-    home = check_output(directory, overwrite=overwrite)
+    home = check_output(directory, overwrite=overwrite, directory=True)
     try:
         home.mkdir(exist_ok=True)
     except OSError as error:
