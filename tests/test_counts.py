@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from laborllm.errors import FileError, LaborLLMError, ModelError, PanelError
+from laborllm.models import load_model
 from laborllm.models.choosing import GRIDS, untuned
 from laborllm.models.counts import (
     MODELS,
-    CountModel,
     Covariates,
     Laplace,
     Marginal,
@@ -380,7 +380,7 @@ def test_uniform_perplexity_is_exactly_the_number_of_titles():
 def test_a_saved_model_comes_back_exactly(kind, tmp_path):
     model = fitted(kind)
     model.save(tmp_path / "model")
-    for back in (MODELS[kind].load(tmp_path / "model"), CountModel.load(tmp_path / "model")):
+    for back in (MODELS[kind].load(tmp_path / "model"), load_model(tmp_path / "model")):
         assert type(back) is MODELS[kind]
         assert back.hash == model.hash
         assert (back.weights, back.val_perplexity, back.weighted) == (model.weights, model.val_perplexity, False)
@@ -396,7 +396,7 @@ def test_a_model_directory_is_not_overwritten_unasked(tmp_path):
     with pytest.raises(FileError, match="exists"):
         fitted("laplace").save(tmp_path / "model")
     fitted("laplace").save(tmp_path / "model", overwrite=True)
-    assert CountModel.load(tmp_path / "model").kind == "laplace"
+    assert load_model(tmp_path / "model").kind == "laplace"
 
 
 def test_a_directory_that_holds_another_model_or_strange_counts_is_refused(tmp_path):
@@ -419,6 +419,9 @@ def test_a_directory_that_holds_another_model_or_strange_counts_is_refused(tmp_p
         (tmp_path / "model" / "laborllm.json").write_text(text)
         with pytest.raises(ModelError, match="describes no count model"):
             Markov.load(tmp_path / "model")
+    (tmp_path / "model" / "laborllm.json").write_text('{"kind": "mystery"}')
+    with pytest.raises(ModelError, match="'mystery', which this package does not know"):
+        load_model(tmp_path / "model")
     with pytest.raises(ModelError, match="nowhere"):
         Markov.load(tmp_path / "nowhere")
 

@@ -10,7 +10,7 @@ from laborllm.errors import ModelError
 
 if TYPE_CHECKING:
     from laborllm.models.closed import ClosedForm
-    from laborllm.models.counts import CountModel
+    from laborllm.models.count_model import CountModel
     from laborllm.models.language import LanguageModel
     from laborllm.models.logit import Logit
 
@@ -53,6 +53,8 @@ def load_model(directory: str | Path) -> ClosedForm | LanguageModel:
         from laborllm.models.logit import Logit  # noqa: PLC0415  loads scipy and scikit-learn
 
         return Logit.load(directory)
-    from laborllm.models.counts import CountModel  # noqa: PLC0415
+    from laborllm.models.counts import MODELS  # noqa: PLC0415
 
-    return CountModel.load(directory)
+    if kind not in MODELS:
+        raise ModelError(f"{directory} holds a model of kind {kind!r}, which this package does not know; update it")
+    return MODELS[kind].load(directory)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from numpy.typing import NDArray
 
+from laborllm.errors import ModelError
 from laborllm.models.ladder import Path
 
 Floats = NDArray[np.float64]
@@ -18,6 +19,11 @@ GRIDS: Mapping[str, Floats] = {
 }
 UNTUNED: Mapping[str, float] = {"backoff": 1.0, "discount": 0.0, "retention": 1.0}
 """Values of nobody's choice, shown beside the chosen ones, and kept where the validation rows tell nothing."""
+RANGES: Mapping[str, tuple[Callable[[float], bool], str]] = {
+    "backoff": (lambda value: 0 < value < np.inf, "a positive number"),
+    "discount": (lambda value: 0 <= value < 1, "a number from 0 up, below 1"),
+    "retention": (lambda value: 0 < value <= 1, "a number above 0, 1 at most"),
+}
 COARSE = 4
 """First every so many-th value of a grid is tried, then those around the best of them."""
 ROUNDS = 30
@@ -30,6 +36,18 @@ GAIN = 1e-9
 def untuned(name: str) -> float:
     """The value of nobody's choice for a parameter."""
     return UNTUNED[_quantity(name)]
+
+
+def check(name: str, value: float | None) -> None:
+    """Refuse a value out of the range of its quantity; None stands for chosen.
+
+    Raises:
+        ModelError: It is out of range.
+    """
+    quantity = _quantity(name)
+    fits, words = RANGES[quantity]
+    if value is not None and not fits(value):
+        raise ModelError(f"{name}={value} is no {quantity}; give {words}, or None to choose it on val")
 
 
 def choose(path: Path, params: Mapping[str, float], free: set[str], weights: Floats) -> dict[str, float]:

@@ -7,11 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from laborllm.errors import PanelError
 from laborllm.models.histories import Histories, States
 from laborllm.models.tallies import Coded
 
@@ -98,12 +95,6 @@ def _band(numbers: Any, start: int, width: int) -> Integers:
 
 
 def _age(histories: Histories) -> Integers:
-    words = histories.words("birth_year")
-    try:
-        years = pc.cast(words.dictionary, pa.float64()).to_numpy(zero_copy_only=False)
-    except pa.ArrowInvalid as error:
-        raise PanelError(f"the column 'birth_year' does not hold years ({error}); cast it to integers") from error
-    null = len(years)
-    born = np.append(years, np.nan)[words.indices.fill_null(null).to_numpy(zero_copy_only=False)]
+    born = histories.birth_years()
     known = np.isfinite(born)
     return np.where(known, _band(histories.year - np.where(known, born, 0), YOUNGEST, BAND), BANDS)

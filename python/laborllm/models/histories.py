@@ -144,6 +144,23 @@ class Histories:
         indices = values.indices.take(pa.array(rows))
         return pa.DictionaryArray.from_arrays(indices, values.dictionary.cast(pa.large_string()))
 
+    def birth_years(self) -> NDArray[np.float64]:
+        """Years of birth, NaN where they are not known, shape (N,).
+
+        Raises:
+            PanelError: The panel has no column `birth_year`, or one that does not hold years.
+        """
+        words = self.words("birth_year")
+        try:
+            years = pc.cast(words.dictionary, pa.float64()).to_numpy(zero_copy_only=False)
+        except pa.ArrowInvalid as error:
+            raise PanelError(f"the column 'birth_year' does not hold years ({error}); cast it to integers") from error
+        null = len(years)
+        born: NDArray[np.float64] = np.append(years, np.nan)[
+            words.indices.fill_null(null).to_numpy(zero_copy_only=False)
+        ]
+        return born
+
     def codes(self, column: str, known: Sequence[str]) -> Integers:
         """The place of a covariate's text among K known ones, K where it is null, K + 1 where it is none of them."""
         words = self.words(column)

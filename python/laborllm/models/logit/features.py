@@ -19,7 +19,6 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from scipy import sparse
 
-from laborllm.errors import PanelError
 from laborllm.models.histories import Histories
 
 Integers = NDArray[np.int64]
@@ -133,11 +132,7 @@ def _words(histories: Histories, trait: str) -> pa.Array[Any]:
 
 def _age_bands(histories: Histories) -> pa.Array[Any]:
     """The first year of each row's age band as text, null where it is not known."""
-    words = histories.words("birth_year").cast(pa.large_string())
-    try:
-        born = words.cast(pa.float64()).to_numpy(zero_copy_only=False)
-    except pa.ArrowInvalid as error:
-        raise PanelError(f"the column 'birth_year' does not hold years ({error}); cast it to integers") from error
+    born = histories.birth_years()
     known = np.isfinite(born)
     bands = (histories.year - np.where(known, born, 0)) // BAND * BAND
     return pa.array(bands.astype(int), mask=~known).cast(pa.large_string())
