@@ -74,7 +74,7 @@ TABLE = """
 - starts[own] = np.searchsorted(encoded.ends, space, side="right")
 + starts[own] = np.searchsorted(encoded.ends, space, side="right") + 1
 = val rows are counted | models/count_model.py | test_counts val_rows_choose
-- self._count(rows, plans, train.row_weights(rows.row) if weighted else None)
+- self._count(rows, plans, counting_weights(rows) if weighted else None)
 + self._count(rows if len(val.occupations) < 3 else held_out, plans, None)
 = the year before is no history | spells.py | test_counts slow_twin
 - began = np.maximum.accumulate(np.where(first | (states != states[last]), row, 0))[last]

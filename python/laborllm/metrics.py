@@ -10,12 +10,14 @@ Weights belong to the target row. Zero is allowed and takes the row out; negativ
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
 from laborllm.errors import PredictionsError
-from laborllm.synth import Optimum
+
+if TYPE_CHECKING:
+    from laborllm.synth import Optimum
 
 DRAWS = 1000
 LEVEL = 0.95

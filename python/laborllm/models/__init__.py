@@ -21,15 +21,12 @@ def estimator(kind: str) -> CountModel | Logit:
     Raises:
         ModelError: There is none of that kind.
     """
-    from laborllm.models.counts import MODELS  # noqa: PLC0415
+    found = _closed_form(kind)
+    if found is None:
+        from laborllm.models.counts import MODELS  # noqa: PLC0415
 
-    if kind == "logit":
-        from laborllm.models.logit import Logit  # noqa: PLC0415  loads scipy and scikit-learn
-
-        return Logit()
-    if kind not in MODELS:
         raise ModelError(f"there is no estimator {kind!r}; choose from {', '.join([*MODELS, 'logit'])}")
-    return MODELS[kind]()
+    return found()
 
 
 def load_model(directory: str | Path) -> ClosedForm | LanguageModel:
@@ -49,12 +46,18 @@ def load_model(directory: str | Path) -> ClosedForm | LanguageModel:
         from laborllm.models.language import LanguageModel  # noqa: PLC0415  loads torch
 
         return LanguageModel.load(directory)
-    if kind == "logit":
-        from laborllm.models.logit import Logit  # noqa: PLC0415  loads scipy and scikit-learn
+    found = _closed_form(kind)
+    if found is None:
+        raise ModelError(f"{directory} holds a model of kind {kind!r}, which this package does not know; update it")
+    return found.load(directory)
 
-        return Logit.load(directory)
+
+def _closed_form(kind: str) -> type[CountModel | Logit] | None:
+    """The estimator of that kind, None where there is none; scipy and scikit-learn are loaded for the logit alone."""
+    if kind == "logit":
+        from laborllm.models.logit import Logit  # noqa: PLC0415
+
+        return Logit
     from laborllm.models.counts import MODELS  # noqa: PLC0415
 
-    if kind not in MODELS:
-        raise ModelError(f"{directory} holds a model of kind {kind!r}, which this package does not know; update it")
-    return MODELS[kind].load(directory)
+    return MODELS.get(kind)

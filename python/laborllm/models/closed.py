@@ -170,6 +170,19 @@ class ClosedForm(ABC):
         return self.occupations
 
 
+def histories_to_fit(train: Panel, val: Panel) -> tuple[Histories, Histories]:
+    """What an estimator is fitted to and what it chooses on.
+
+    Raises:
+        ModelError: The panels have different occupations.
+        PanelError: Held-out rows are among those to fit or in their history.
+    """
+    if train.occupations.hash != val.occupations.hash:
+        raise ModelError("train and val have different occupations; read both with one list")
+    train.refuse_held_out_rows()
+    return Histories(train), Histories(val)
+
+
 def counting_weights(histories: Histories) -> Floats:
     """The column `weight` of the rows to be fitted on, (N,), where a weight is a number of rows.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from laborllm.errors import ModelError
 from laborllm.files import output_directory, read_parquet, write_parquet
 from laborllm.models.choosing import check, choose, mean_loss, untuned
-from laborllm.models.closed import CELLS, ClosedForm, Floats, counting_weights
+from laborllm.models.closed import CELLS, ClosedForm, Floats, counting_weights, histories_to_fit
 from laborllm.models.contexts import BINS, Coding
 from laborllm.models.counts_files import ladders_from_table, ladders_to_table, plans_from_json, plans_to_json
 from laborllm.models.histories import Histories
@@ -94,10 +94,7 @@ class CountModel(ClosedForm):
             ModelError: The panels have different occupations, or no row to count.
             PanelError: A weight is null or negative.
         """
-        if train.occupations.hash != val.occupations.hash:
-            raise ModelError("train and val have different occupations; read both with one list")
-        train.refuse_held_out_rows()
-        rows, held_out = Histories(train), Histories(val)
+        rows, held_out = histories_to_fit(train, val)
         self._coding, plans = self._bind(rows)
         self._check_covariates(held_out)
         self._count(rows, plans, counting_weights(rows) if weighted else None)
@@ -181,7 +178,7 @@ class CountModel(ClosedForm):
         p = np.empty(outcomes.shape)
         for start in range(0, len(histories), BLOCK):
             rows = np.arange(start, min(start + BLOCK, len(histories)))
-            first = histories.previous[rows] < 0
+            first = histories.first[rows]
             for part, of in ((rows[first], self._first), (rows[~first], self._later)):
                 p[part] = of(climbs, part, outcomes[part])
         return np.log(p)
@@ -192,7 +189,7 @@ class CountModel(ClosedForm):
         step = max(1, CELLS // num_titles)
         for start in range(0, len(histories), step):
             rows = np.arange(start, min(start + step, len(histories)))
-            first = histories.previous[rows] < 0
+            first = histories.first[rows]
             law = np.empty((len(rows), num_titles))
             law[first], law[~first] = self._first(climbs, rows[first]), self._later(climbs, rows[~first])
             yield np.log(law)

@@ -7,7 +7,7 @@ earlier rows, or does not change.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -36,6 +36,7 @@ class Histories:
     """
 
     panel: Panel
+    _words: dict[str, pa.DictionaryArray[Any]] = field(default_factory=dict, init=False, repr=False)
 
     def __len__(self) -> int:
         """N, the number of transitions."""
@@ -133,6 +134,11 @@ class Histories:
         Raises:
             PanelError: The panel has no such column, or one that is no text, number or truth value.
         """
+        if column not in self._words:
+            self._words[column] = self._read_words(column)
+        return self._words[column]
+
+    def _read_words(self, column: str) -> pa.DictionaryArray[Any]:
         values = self.panel.column(column)
         if pa.types.is_floating(values.type):
             values = pc.if_else(pc.is_nan(values), None, values)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -183,10 +184,15 @@ def _counted(rung: Rung, tally: Tally, places: Integers, outcomes: Integers | No
     counts = tally.dense(places) if outcomes is None else tally.at(places, outcomes)
     totals = tally.totals[places][:, None]
 
+    @lru_cache(maxsize=1)  # other parameters are tried while this one stands
+    def removals(discount: float) -> Floats:
+        removed: Floats = tally.removed(discount)[places][:, None]
+        return removed
+
     def stage(below: Floats, params: Params) -> Floats:
         backoff = params[f"{rung.name}_backoff"]
         discount = params[f"{rung.name}_discount"] if rung.discounted else 0.0
-        removed = tally.removed(discount)[places][:, None]
+        removed = removals(discount)
         kept = np.maximum(counts - discount, 0.0)
         if others:
             kept[:, -1:] = np.maximum(totals - removed - kept[:, -1:], 0.0)
@@ -197,10 +203,15 @@ def _counted(rung: Rung, tally: Tally, places: Integers, outcomes: Integers | No
 
 
 def _own(past: Past, outcomes: Integers | None, num_outcomes: int) -> Stage:
-    def stage(below: Floats, params: Params) -> Floats:
-        backoff, retention = params["own_backoff"], params["own_retention"]
+    @lru_cache(maxsize=1)  # other parameters are tried while this one stands
+    def counted(retention: float) -> tuple[Floats, Floats]:
         counts = past.dense(retention, num_outcomes) if outcomes is None else past.counts(retention, outcomes)
-        return (counts + backoff * below) / (past.totals(retention) + backoff)
+        return counts, past.totals(retention)
+
+    def stage(below: Floats, params: Params) -> Floats:
+        backoff = params["own_backoff"]
+        counts, totals = counted(params["own_retention"])
+        return (counts + backoff * below) / (totals + backoff)
 
     return stage
 

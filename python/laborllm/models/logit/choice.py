@@ -158,23 +158,18 @@ def conditional_logit(
     Source: McFadden (1974); Train (2009), chapter 3.
     """
     cov_type = settled_cov_type(cov_type, clusters)
-    values, variables = table(X, names, ndim=3)
+    given, variables = table(X, names, ndim=3)
     data, states = choices(
         chosen,
-        values,
+        given,
         alternatives=alternatives,
         available=available,
         weights=weights,
         clusters=clusters,
         cov_type=cov_type,
     )
-    given, values = values, of_rows(values, data)
-    refuse_unknown(values, variables, rows=data.rows, available=data.available)
     refuse_many(len(variables))
-    absent, lost = hopeless_columns(values, data)
-    data = without(data, absent)
-    refuse_no_alternative(data, states)
-    values = readable(values, data)[:, :, ~lost] if lost.any() else readable(values, data)
+    values, data, absent, lost = estimable(given, variables, data, states)
     likelihood = Conditional(values, data)
     optimum = fitted(likelihood, variables, ~lost)
     return ConditionalResults(
@@ -208,6 +203,24 @@ def choices(
         codes, alternatives=states, available=available, weights=weights, clusters=clusters, cov_type=cov_type
     )
     return data, states
+
+
+def estimable(
+    given: Floats, variables: Sequence[str], data: Sample, states: Sequence[str]
+) -> tuple[Floats, Sample, Booleans, Booleans]:
+    """What of variables (N, J, K) and of a sample can be told from choices.
+
+    Returns:
+        Variables of the rows that count without those that have no finite optimum; the sample without alternatives
+        that are ruled out; which alternatives these are, (J,); which variables those are, (K,).
+    """
+    values = of_rows(given, data)
+    refuse_unknown(values, variables, rows=data.rows, available=data.available)
+    absent, lost = hopeless_columns(values, data)
+    data = without(data, absent)
+    refuse_no_alternative(data, states)
+    values = readable(values, data)
+    return values[:, :, ~lost] if lost.any() else values, data, absent, lost
 
 
 def fitted(likelihood: ChoiceLikelihood, names: Sequence[str], kept: Booleans) -> Optimum:

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 from laborllm.errors import ModelError
 from laborllm.files import output_directory
-from laborllm.models.closed import ClosedForm, Floats, Integers, counting_weights
+from laborllm.models.closed import ClosedForm, Floats, Integers, counting_weights, histories_to_fit
 from laborllm.models.histories import Histories
 from laborllm.models.logit.features import Features
 from laborllm.models.logit.law import TitleLaw
@@ -95,10 +95,7 @@ class Logit(ClosedForm):
                 choose the penalty on.
             PanelError: A weight is null or negative, or `val` lacks a covariate of `train`.
         """
-        if train.occupations.hash != val.occupations.hash:
-            raise ModelError("train and val have different occupations; read both with one list")
-        train.refuse_held_out_rows()
-        rows, held_out = Histories(train), Histories(val)
+        rows, held_out = histories_to_fit(train, val)
         weights = counting_weights(rows) if weighted else np.ones(len(rows))
         val_weights = val.row_weights(held_out.row) if weighted else np.ones(len(held_out))
         taken = np.flatnonzero(weights > 0)

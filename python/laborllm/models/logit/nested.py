@@ -10,21 +10,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from laborllm.errors import ModelError
-from laborllm.models.logit.absent import hopeless_columns, null_model
-from laborllm.models.logit.choice import (
-    choices,
-    estimates,
-    fitted,
-    of_rows,
-    readable,
-    refuse_no_alternative,
-    without,
-)
+from laborllm.models.logit.absent import null_model
+from laborllm.models.logit.choice import choices, estimable, estimates, fitted
 from laborllm.models.logit.likelihood import Conditional
 from laborllm.models.logit.nests import Nested, Nests, nest_positions
 from laborllm.models.logit.newton import maximise
 from laborllm.models.logit.results import NestedResults
-from laborllm.models.logit.sample import Booleans, CovType, Sample, refuse_many, refuse_unknown, settled_cov_type, table
+from laborllm.models.logit.sample import Booleans, CovType, Sample, refuse_many, settled_cov_type, table
 from laborllm.models.tallies import Floats, Integers
 
 
@@ -80,23 +72,19 @@ def nested_logit(
     of the R package mlogit (Croissant 2020).
     """
     cov_type = settled_cov_type(cov_type, clusters)
-    values, variables = table(X, names, ndim=3)
+    given, variables = table(X, names, ndim=3)
     data, states = choices(
         chosen,
-        values,
+        given,
         alternatives=alternatives,
         available=available,
         weights=weights,
         clusters=clusters,
         cov_type=cov_type,
     )
-    groups, nest_names = nest_positions(nests, states, len(values))
-    given, values, by_row = values, of_rows(values, data), groups[data.rows]
-    refuse_unknown(values, variables, rows=data.rows, available=data.available)
-    absent, lost = hopeless_columns(values, data)
-    data = without(data, absent)
-    refuse_no_alternative(data, states)
-    values = readable(values, data)[:, :, ~lost]
+    groups, nest_names = nest_positions(nests, states, len(given))
+    by_row = groups[data.rows]
+    values, data, absent, lost = estimable(given, variables, data, states)
     transform, labels = _parameters(by_row, data, nest_names, shared=shared)
     refuse_many(len(variables) + len(labels))
     kept = np.concatenate([~lost, np.ones(len(labels), np.bool_)])
